@@ -1,0 +1,235 @@
+package v1alpha1
+
+import (
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+)
+
+// NodeFence is one incident: a node that failed while it held RBD volumes. As long as its entries are not lifted, the
+// Ceph clients of the boot that failed are cut off.
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:subresource:status
+// +kubebuilder:resource:scope=Cluster,shortName=nf
+// +kubebuilder:printcolumn:name="Node",type=string,JSONPath=`.spec.nodeName`
+// +kubebuilder:printcolumn:name="Phase",type=string,JSONPath=`.status.phase`
+// +kubebuilder:printcolumn:name="Fenced",type=string,JSONPath=`.status.conditions[?(@.type=="Fenced")].status`
+// +kubebuilder:printcolumn:name="Recovered",type=string,JSONPath=`.status.progress`
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+// +kubebuilder:printcolumn:name="Message",type=string,JSONPath=`.status.message`
+type NodeFence struct {
+	metav1.TypeMeta   `json:",inline"`
+	metav1.ObjectMeta `json:"metadata,omitempty"`
+
+	Spec NodeFenceSpec `json:"spec"`
+	// +optional
+	Status NodeFenceStatus `json:"status,omitempty"`
+}
+
+// NodeFenceSpec names the node. It cannot be changed: another incident is another NodeFence.
+//
+// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="a NodeFence is one incident: its spec cannot be changed"
+type NodeFenceSpec struct {
+	// NodeName is the node that failed.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	NodeName string `json:"nodeName"`
+	// BootID is the boot that failed: node.status.nodeInfo.bootID as the node last reported it.
+	// Only this boot's clients are fenced, and the fence is lifted once another boot is Ready (S3).
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=128
+	BootID string `json:"bootID"`
+	// Reason says why the node counts as failed.
+	// +kubebuilder:validation:MaxLength=256
+	// +optional
+	Reason string `json:"reason,omitempty"`
+}
+
+// NodeFencePhase is the state of the whole incident, for people; decisions are taken from the rest of the status.
+// +kubebuilder:validation:Enum=Pending;Refused;Fencing;Releasing;Recovering;Recovered;Lifted;Cancelled
+type NodeFencePhase string
+
+const (
+	// PhasePending: nothing was done yet.
+	PhasePending NodeFencePhase = "Pending"
+	// PhaseRefused: nothing can be fenced safely; conditions and events say why.
+	PhaseRefused NodeFencePhase = "Refused"
+	// PhaseFencing: entries are being written and proven.
+	PhaseFencing NodeFencePhase = "Fencing"
+	// PhaseReleasing: the fence is proven, stuck pods and attachments are being cleared.
+	PhaseReleasing NodeFencePhase = "Releasing"
+	// PhaseRecovering: the volumes are free, Kubernetes is attaching them elsewhere.
+	PhaseRecovering NodeFencePhase = "Recovering"
+	// PhaseRecovered: every volume that was wanted runs elsewhere. The node stays fenced.
+	PhaseRecovered NodeFencePhase = "Recovered"
+	// PhaseLifted: the boot that was cut off is over, the entries are removed.
+	PhaseLifted NodeFencePhase = "Lifted"
+	// PhaseCancelled: the incident ended before anything was done.
+	PhaseCancelled NodeFencePhase = "Cancelled"
+)
+
+// Condition types of a NodeFence.
+const (
+	ConditionFenced    = "Fenced"
+	ConditionReleased  = "Released"
+	ConditionRecovered = "Recovered"
+	ConditionLifted    = "Lifted"
+)
+
+// NodeFenceStatus is the incident so far.
+type NodeFenceStatus struct {
+	// +optional
+	Phase NodeFencePhase `json:"phase,omitempty"`
+	// Message is one sentence: what is so now, and what comes next.
+	// +optional
+	Message string `json:"message,omitempty"`
+	// Progress is "recovered/wanted" volumes.
+	// +optional
+	Progress string `json:"progress,omitempty"`
+	// +optional
+	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
+	// Clients are the blocklist entries that this incident asked for. They are stored before they are written to Ceph,
+	// so that a crash leaves none that is not known here (S8).
+	// +listType=map
+	// +listMapKey=clusterID
+	// +listMapKey=address
+	// +optional
+	Clients []FencedClient `json:"clients,omitempty"`
+	// Volumes are the RBD volumes of opted-in namespaces that the node held.
+	// +listType=map
+	// +listMapKey=persistentVolume
+	// +optional
+	Volumes []FencedVolume `json:"volumes,omitempty"`
+	// Times of the incident's steps.
+	// +optional
+	Times IncidentTimes `json:"times,omitzero"`
+	// +listType=map
+	// +listMapKey=type
+	// +optional
+	Conditions []metav1.Condition `json:"conditions,omitempty"`
+}
+
+// FencedClient is one Ceph client of the node that is on the blocklist, or is about to be.
+type FencedClient struct {
+	// ClusterID is ceph-csi's name of the Ceph cluster.
+	ClusterID string `json:"clusterID"`
+	// Address is the client as the blocklist names it: IP:0/nonce.
+	Address string `json:"address"`
+	// Source says where the address is known from: "record", "watcher" or both.
+	// +optional
+	Source string `json:"source,omitempty"`
+	// Until is when Ceph would drop the entry if it were not renewed (S4); unset while it is not listed.
+	// +optional
+	Until *metav1.Time `json:"until,omitempty"`
+	// Epoch is the OSD map that the fence was proven with (S1); 0 while it is not proven.
+	// +optional
+	Epoch int64 `json:"epoch,omitempty"`
+}
+
+// FencedVolumePhase is the state of one volume.
+// +kubebuilder:validation:Enum=Held;Refused;Releasing;Released;Recovered
+type FencedVolumePhase string
+
+const (
+	// VolumeHeld: the failed node holds the volume.
+	VolumeHeld FencedVolumePhase = "Held"
+	// VolumeRefused: the volume is not released; the reason says why.
+	VolumeRefused FencedVolumePhase = "Refused"
+	// VolumeReleasing: pods and attachment are being cleared.
+	VolumeReleasing FencedVolumePhase = "Releasing"
+	// VolumeReleased: the failed node no longer holds the volume.
+	VolumeReleased FencedVolumePhase = "Released"
+	// VolumeRecovered: the volume is attached elsewhere, and its pod runs.
+	VolumeRecovered FencedVolumePhase = "Recovered"
+)
+
+// FencedVolume is one volume of the incident.
+type FencedVolume struct {
+	PersistentVolume string `json:"persistentVolume"`
+	// Claim is namespace/name.
+	Claim string `json:"claim"`
+	// Image is pool/image or pool/namespace/image.
+	// +optional
+	Image string            `json:"image,omitempty"`
+	Phase FencedVolumePhase `json:"phase"`
+	// Reason is from the list of reasons; set where the phase needs one.
+	// +optional
+	Reason string `json:"reason,omitempty"`
+	// Message says in a sentence what holds the volume back and what a person can do.
+	// +optional
+	Message string `json:"message,omitempty"`
+	// Clients are the addresses through which the failed node wrote to the image; each is one of status.clients.
+	// They are settled before the release and not looked for again after it: by then a watcher is the new node's (S2).
+	// +optional
+	Clients []string `json:"clients,omitempty"`
+	// RecoveredOn is the node that has the volume now.
+	// +optional
+	RecoveredOn string `json:"recoveredOn,omitempty"`
+	// DemandedAt is when Kubernetes wanted the volume elsewhere, as far as that can be seen.
+	// +optional
+	DemandedAt *metav1.MicroTime `json:"demandedAt,omitempty"`
+	// +optional
+	ReleasingAt *metav1.MicroTime `json:"releasingAt,omitempty"`
+	// +optional
+	ReleasedAt *metav1.MicroTime `json:"releasedAt,omitempty"`
+	// AttachedAt is when the volume was seen attached to another node.
+	// +optional
+	AttachedAt *metav1.MicroTime `json:"attachedAt,omitempty"`
+	// +optional
+	RecoveredAt *metav1.MicroTime `json:"recoveredAt,omitempty"`
+}
+
+// IncidentTimes are the moments of the incident's steps, as rbd-rescue saw them.
+type IncidentTimes struct {
+	// NotReadyAt is when the node's Ready condition turned, by Kubernetes' own account (whole seconds).
+	// +optional
+	NotReadyAt *metav1.MicroTime `json:"notReadyAt,omitempty"`
+	// DetectedAt is when the NodeFence was first looked at.
+	// +optional
+	DetectedAt *metav1.MicroTime `json:"detectedAt,omitempty"`
+	// FencingAt is when the first entry was asked for.
+	// +optional
+	FencingAt *metav1.MicroTime `json:"fencingAt,omitempty"`
+	// FencedAt is when the fence was first proven.
+	// +optional
+	FencedAt *metav1.MicroTime `json:"fencedAt,omitempty"`
+	// RecoveredAt is when the last wanted volume ran elsewhere.
+	// +optional
+	RecoveredAt *metav1.MicroTime `json:"recoveredAt,omitempty"`
+	// LiftedAt is when the entries were removed.
+	// +optional
+	LiftedAt *metav1.MicroTime `json:"liftedAt,omitempty"`
+}
+
+// NodeFenceList is a list of incidents.
+//
+// +kubebuilder:object:root=true
+type NodeFenceList struct {
+	metav1.TypeMeta `json:",inline"`
+	metav1.ListMeta `json:"metadata,omitempty"`
+	Items           []NodeFence `json:"items"`
+}
+
+// Active tells whether the incident may still have entries in Ceph or work to do.
+func (nf *NodeFence) Active() bool {
+	return nf.Status.Phase != PhaseLifted && nf.Status.Phase != PhaseCancelled
+}
+
+// HeldVolume is one entry of AnnotationHeldVolumes.
+type HeldVolume struct {
+	Claim  string `json:"claim"`
+	Volume string `json:"volume"`
+	Node   string `json:"node"`
+}
+
+// ClientRecord is the record on a PersistentVolume: the Ceph clients last seen on its image, by node name.
+type ClientRecord map[string]NodeClients
+
+// NodeClients are the clients of one boot of one node.
+type NodeClients struct {
+	// NodeUID and BootID say which node object and boot the clients belong to.
+	NodeUID types.UID `json:"nodeUID,omitempty"`
+	BootID  string    `json:"bootID"`
+	// Clients are addresses as in "10.0.0.5:0/42", all that were seen in this boot, oldest first.
+	Clients []string `json:"clients"`
+}

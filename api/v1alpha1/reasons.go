@@ -1,0 +1,65 @@
+package v1alpha1
+
+// Reasons of events and conditions, one list for both. Every reason that asks a person to act is a Warning.
+const (
+	// ReasonVolumeHeld (Pod, PersistentVolumeClaim): a pod waits for a volume that a failed node still holds.
+	ReasonVolumeHeld = "VolumeHeld"
+	// ReasonFenceStarted (Node, NodeFence): the clients of a failed node are being put on the blocklist.
+	ReasonFenceStarted = "FenceStarted"
+	// ReasonFenceCancelled (Node, NodeFence): the node came back, or demand ended, before anything was done.
+	ReasonFenceCancelled = "FenceCancelled"
+	// ReasonNodeFenced (Node, NodeFence): the fence is proven on every placement group that serves the volumes (S1).
+	ReasonNodeFenced = "NodeFenced"
+	// ReasonFenceRefused (Node, NodeFence): no volume of the node can be fenced safely; the note says why.
+	ReasonFenceRefused = "FenceRefused"
+	// ReasonVolumeRefused (PersistentVolumeClaim, NodeFence): one volume is not released; the note says why.
+	ReasonVolumeRefused = "VolumeRefused"
+	// ReasonCephUnreachable (NodeFence): Ceph does not answer; nothing is released, and it is tried again.
+	ReasonCephUnreachable = "CephUnreachable"
+	// ReasonFenceUnproven (NodeFence): the entries are listed, but an OSD has not yet confirmed them.
+	ReasonFenceUnproven = "FenceUnproven"
+	// ReasonPodForceDeleted (Pod, NodeFence): a stuck pod of the fenced node was deleted with no grace period.
+	ReasonPodForceDeleted = "PodForceDeleted"
+	// ReasonVolumeReleased (PersistentVolumeClaim, NodeFence): the fenced node no longer holds the volume.
+	ReasonVolumeReleased = "VolumeReleased"
+	// ReasonVolumeRecovered (PersistentVolumeClaim, NodeFence): the volume is attached elsewhere and its pod runs.
+	ReasonVolumeRecovered = "VolumeRecovered"
+	// ReasonFenceRenewed (NodeFence): entries that ran out soon, or were gone, were written again (S4).
+	ReasonFenceRenewed = "FenceRenewed"
+	// ReasonNodeStillFenced (Node, NodeFence): the node is Ready again with the boot that was cut off; it stays fenced (S3).
+	ReasonNodeStillFenced = "NodeStillFenced"
+	// ReasonFenceLifted (Node, NodeFence): the old boot is over, the entries are removed, the node may hold volumes again.
+	ReasonFenceLifted = "FenceLifted"
+	// ReasonBreakerOpen (Node): more nodes failed at once than machines die; nothing new is fenced (S7).
+	ReasonBreakerOpen = "BreakerOpen"
+)
+
+// Reasons of refusals and of waiting, in the status of a volume and in conditions.
+const (
+	// ReasonClientUnknown: neither a record of this boot nor a live watcher says which Ceph client writes to the image.
+	ReasonClientUnknown = "ClientUnknown"
+	// ReasonForeignClient: the image is also watched by a client that is not proven to be the failed node's (S2).
+	ReasonForeignClient = "ForeignClient"
+	// ReasonHealthyClient: the client's address is recorded for, or belongs to, another node (S2).
+	ReasonHealthyClient = "HealthyClient"
+	// ReasonOwnClient: the client's address is rbd-rescue's own (S2).
+	ReasonOwnClient = "OwnClient"
+	// ReasonUnknownShape: the PersistentVolume is RBD's, but not of a form that rbd-rescue can read.
+	ReasonUnknownShape = "UnknownShape"
+	// ReasonUnknownCluster: no Ceph cluster of this clusterID is configured.
+	ReasonUnknownCluster = "UnknownCluster"
+	// ReasonSharedVolume: Kubernetes would let two nodes attach the volume at once, which this version does not release.
+	ReasonSharedVolume = "SharedVolume"
+	// ReasonUnfencedStorage: a pod that would be force-deleted also writes to storage that cannot be fenced here (S6).
+	ReasonUnfencedStorage = "UnfencedStorage"
+	// ReasonBarePod: a pod that would be force-deleted has no controller that would make it again.
+	ReasonBarePod = "BarePod"
+	// ReasonNotOptedIn: a pod that uses the volume is in a namespace that is not in mode rescue (S6).
+	ReasonNotOptedIn = "NotOptedIn"
+	// ReasonNoDemand: Kubernetes has not decided to move the pods that use the volume.
+	ReasonNoDemand = "NoDemand"
+	// ReasonNodeReady: the node is Ready, so its kubelet answers for its pods.
+	ReasonNodeReady = "NodeReady"
+	// ReasonWaiting: the step before this one is not done yet.
+	ReasonWaiting = "Waiting"
+)

@@ -1,0 +1,95 @@
+package volume
+
+import (
+	"fmt"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+)
+
+// driverSuffix ends the name of every ceph-csi RBD driver: Rook and the ceph-csi operator put their namespace and a dot
+// before it (facts/field.md §3).
+const driverSuffix = "rbd.csi.ceph.com"
+
+// Volume is a PersistentVolume that is an RBD image.
+type Volume struct {
+	// Name of the PersistentVolume.
+	Name string
+	// Claim that it is bound to; zero while it is not bound.
+	Claim types.NamespacedName
+	// UniqueName is how node.status.volumesInUse and volumesAttached call it.
+	UniqueName string
+	// ClusterID is ceph-csi's name of the Ceph cluster.
+	ClusterID string
+	// Pool, Namespace (of RADOS, often empty) and Image say where the data is; DataPool is set where the image keeps its
+	// data in a pool of its own.
+	Pool, Namespace, Image, DataPool string
+	// Exclusive tells whether Kubernetes itself keeps a second node from attaching it: ReadWriteOnce and ReadWriteOncePod.
+	Exclusive bool
+}
+
+// ImageName is the image as rbd's command line calls it: pool/image or pool/namespace/image.
+func (v Volume) ImageName() string {
+	if v.Namespace == "" {
+		return v.Pool + "/" + v.Image
+	}
+	return v.Pool + "/" + v.Namespace + "/" + v.Image
+}
+
+// IsRBD tells whether a ceph-csi RBD driver serves the PersistentVolume.
+func IsRBD(pv *corev1.PersistentVolume) bool {
+	csi := pv.Spec.CSI
+	return csi != nil && (csi.Driver == driverSuffix || strings.HasSuffix(csi.Driver, "."+driverSuffix))
+}
+
+// Parse reads a PersistentVolume for which IsRBD holds. An error means that its form is not known: such a volume is
+// refused, never guessed. What it can tell without knowing the form (name, claim, unique name) is set all the same.
+func Parse(pv *corev1.PersistentVolume) (Volume, error) {
+	csi := pv.Spec.CSI
+	v := Volume{
+		Name:       pv.Name,
+		UniqueName: "kubernetes.io/csi/" + csi.Driver + "^" + csi.VolumeHandle,
+		ClusterID:  csi.VolumeAttributes["clusterID"],
+		Pool:       csi.VolumeAttributes["pool"],
+		Namespace:  csi.VolumeAttributes["radosNamespace"],
+		Image:      csi.VolumeAttributes["imageName"],
+		DataPool:   csi.VolumeAttributes["dataPool"],
+		Exclusive:  exclusive(pv),
+	}
+	if ref := pv.Spec.ClaimRef; ref != nil {
+		v.Claim = types.NamespacedName{Namespace: ref.Namespace, Name: ref.Name}
+	}
+	// A static volume's handle is the image's name (ceph-csi docs/static-pvc.md).
+	if csi.VolumeAttributes["staticVolume"] == "true" && v.Image == "" {
+		v.Image = csi.VolumeHandle
+	}
+	for _, attribute := range []struct{ name, value string }{
+		{"clusterID", v.ClusterID}, {"pool", v.Pool}, {"imageName", v.Image},
+	} {
+		if attribute.value == "" {
+			return v, fmt.Errorf("PersistentVolume %s has no volumeAttributes.%s: its image cannot be told", pv.Name, attribute.name)
+		}
+	}
+	return v, nil
+}
+
+// exclusive: the attach/detach controller keeps two nodes apart only if no access mode allows many (facts/kubernetes.md §1.3).
+func exclusive(pv *corev1.PersistentVolume) bool {
+	for _, mode := range pv.Spec.AccessModes {
+		if mode == corev1.ReadWriteMany || mode == corev1.ReadOnlyMany {
+			return false
+		}
+	}
+	return len(pv.Spec.AccessModes) > 0
+}
+
+// ReadOnlyModes tells whether the PersistentVolume can only be read, so that two nodes cannot write to it.
+func ReadOnlyModes(pv *corev1.PersistentVolume) bool {
+	for _, mode := range pv.Spec.AccessModes {
+		if mode != corev1.ReadOnlyMany {
+			return false
+		}
+	}
+	return len(pv.Spec.AccessModes) > 0
+}
