@@ -18,6 +18,8 @@ type Volume struct {
 	Name string
 	// Claim that it is bound to; zero while it is not bound.
 	Claim types.NamespacedName
+	// ClaimUID is the UID of that claim.
+	ClaimUID types.UID
 	// UniqueName is how node.status.volumesInUse and volumesAttached call it.
 	UniqueName string
 	// ClusterID is ceph-csi's name of the Ceph cluster.
@@ -59,6 +61,7 @@ func Parse(pv *corev1.PersistentVolume) (Volume, error) {
 	}
 	if ref := pv.Spec.ClaimRef; ref != nil {
 		v.Claim = types.NamespacedName{Namespace: ref.Namespace, Name: ref.Name}
+		v.ClaimUID = ref.UID
 	}
 	// A static volume's handle is the image's name (ceph-csi docs/static-pvc.md).
 	if csi.VolumeAttributes["staticVolume"] == "true" && v.Image == "" {

@@ -1,0 +1,70 @@
+// Package announce tells users what happens, as Kubernetes events (events.k8s.io). It drops repeats: the same fact about
+// the same object is told once, however often it is decided.
+package announce
+
+import (
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/client-go/tools/events"
+	"k8s.io/utils/clock"
+
+	"github.com/rbd-rescue/rbd-rescue/remediator/plan"
+)
+
+// repeatAfter is when a fact that still holds is told again: before the API server forgets its event (1 h by default).
+const repeatAfter = 50 * time.Minute
+
+// Announcer writes events.
+type Announcer struct {
+	recorder events.EventRecorder
+	clock    clock.PassiveClock
+
+	lock sync.Mutex
+	told map[fact]time.Time
+}
+
+// fact is what makes two events the same: wording that changes with time does not make a new one.
+type fact struct {
+	object corev1.ObjectReference
+	reason string
+	note   string
+}
+
+// New gives an Announcer that writes through a recorder.
+func New(recorder events.EventRecorder, clock clock.PassiveClock) *Announcer {
+	return &Announcer{recorder: recorder, clock: clock, told: map[fact]time.Time{}}
+}
+
+// Announce writes events, each with the related object (may be zero).
+func (a *Announcer) Announce(related corev1.ObjectReference, list []plan.Event) {
+	for _, event := range list {
+		if !a.first(event) {
+			continue
+		}
+		regarding := event.Regarding
+		if related == (corev1.ObjectReference{}) || related == regarding {
+			a.recorder.Eventf(&regarding, nil, event.Type, event.Reason, event.Action, "%s", event.Note)
+			continue
+		}
+		a.recorder.Eventf(&regarding, &related, event.Type, event.Reason, event.Action, "%s", event.Note)
+	}
+}
+
+func (a *Announcer) first(event plan.Event) bool {
+	a.lock.Lock()
+	defer a.lock.Unlock()
+	now := a.clock.Now()
+	for f, at := range a.told {
+		if now.Sub(at) > repeatAfter {
+			delete(a.told, f)
+		}
+	}
+	f := fact{event.Regarding, event.Reason, event.Note}
+	if _, told := a.told[f]; told {
+		return false
+	}
+	a.told[f] = now
+	return true
+}

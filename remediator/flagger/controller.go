@@ -1,0 +1,150 @@
+// Package flagger flags the pods that the webhook missed, announces which pods wait for a volume that a failed node
+// holds, and takes the flag away when none of their volumes is held any more. It never fences and never releases.
+package flagger
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	storagev1 "k8s.io/api/storage/v1"
+	"k8s.io/client-go/util/workqueue"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"github.com/rbd-rescue/rbd-rescue/api/v1alpha1"
+	"github.com/rbd-rescue/rbd-rescue/remediator/announce"
+	"github.com/rbd-rescue/rbd-rescue/remediator/observe"
+	"github.com/rbd-rescue/rbd-rescue/remediator/plan"
+	"github.com/rbd-rescue/rbd-rescue/volume"
+)
+
+// reconcileTimeout bounds one look at all waiting pods.
+const reconcileTimeout = 30 * time.Second
+
+// allFlags is the one thing that is reconciled: the set of flags. It is empty as long as no node has failed.
+var allFlags = reconcile.Request{NamespacedName: client.ObjectKey{Name: "flags"}}
+
+// Controller keeps the flags.
+type Controller struct {
+	Client    client.Client
+	Observer  *observe.Observer
+	Announcer *announce.Announcer
+}
+
+// AddTo wires the controller's watches.
+func (c *Controller) AddTo(mgr ctrl.Manager) error {
+	flags := handler.EnqueueRequestsFromMapFunc(func(context.Context, client.Object) []reconcile.Request {
+		return []reconcile.Request{allFlags}
+	})
+	err := ctrl.NewControllerManagedBy(mgr).Named("flagger").
+		Watches(&corev1.Node{}, flags).
+		Watches(&corev1.Pod{}, flags).
+		Watches(&storagev1.VolumeAttachment{}, flags).
+		Watches(&corev1.Namespace{}, flags).
+		WithOptions(controller.Options{
+			RateLimiter: workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](20*time.Millisecond, 30*time.Second),
+		}).
+		Complete(c)
+	if err != nil {
+		return fmt.Errorf("adding the flagger: %w", err)
+	}
+	return nil
+}
+
+// Reconcile brings all flags up to date. It costs two index look-ups while no node has failed and no pod is flagged.
+func (c *Controller) Reconcile(ctx context.Context, _ reconcile.Request) (reconcile.Result, error) {
+	ctx, cancel := context.WithTimeout(ctx, reconcileTimeout)
+	defer cancel()
+	held, err := c.Observer.HeldClaims(ctx)
+	if err != nil {
+		return reconcile.Result{}, err
+	}
+	waiting, err := c.Observer.Flagged(ctx)
+	if err != nil {
+		return reconcile.Result{}, err
+	}
+	for claim := range held {
+		users, err := c.Observer.Users(ctx, claim)
+		if err != nil {
+			return reconcile.Result{}, err
+		}
+		for _, pod := range users {
+			waiting[client.ObjectKeyFromObject(pod)] = pod
+		}
+	}
+	for _, pod := range waiting {
+		if err := c.flag(ctx, pod, waitsFor(pod, held)); err != nil {
+			return reconcile.Result{}, err
+		}
+	}
+	return reconcile.Result{}, nil
+}
+
+// waitsFor are the held volumes that keep a pod from running: those of other nodes than its own.
+func waitsFor(pod *corev1.Pod, held volume.HeldClaims) []v1alpha1.HeldVolume {
+	if volume.Finished(pod) || volume.Terminating(pod) {
+		return nil
+	}
+	var volumes []v1alpha1.HeldVolume
+	for _, v := range held.Of(volume.Claims(pod, pod.Namespace)) {
+		if v.Node != pod.Spec.NodeName {
+			volumes = append(volumes, v)
+		}
+	}
+	return volumes
+}
+
+// flag makes a pod's flag say what it waits for, or takes it away, and announces a new one.
+func (c *Controller) flag(ctx context.Context, pod *corev1.Pod, held []v1alpha1.HeldVolume) error {
+	want := ""
+	if len(held) > 0 {
+		var err error
+		if want, err = volume.FlagAnnotation(held); err != nil {
+			return err
+		}
+	}
+	if want != "" {
+		c.announce(pod, held)
+	}
+	_, labelled := pod.Labels[v1alpha1.LabelHeld]
+	if pod.Annotations[v1alpha1.AnnotationHeldVolumes] == want && labelled == (want != "") {
+		return nil
+	}
+	flagged := pod.DeepCopy()
+	if want == "" {
+		delete(flagged.Labels, v1alpha1.LabelHeld)
+		delete(flagged.Annotations, v1alpha1.AnnotationHeldVolumes)
+	} else {
+		setDefault(&flagged.Labels, v1alpha1.LabelHeld, "true")
+		setDefault(&flagged.Annotations, v1alpha1.AnnotationHeldVolumes, want)
+	}
+	if err := c.Client.Patch(ctx, flagged, client.MergeFrom(pod)); client.IgnoreNotFound(err) != nil {
+		return fmt.Errorf("flagging pod %s/%s: %w", pod.Namespace, pod.Name, err)
+	}
+	return nil
+}
+
+func setDefault(to *map[string]string, key, value string) {
+	if *to == nil {
+		*to = map[string]string{}
+	}
+	(*to)[key] = value
+}
+
+func (c *Controller) announce(pod *corev1.Pod, held []v1alpha1.HeldVolume) {
+	var parts []string
+	for _, v := range held {
+		parts = append(parts, fmt.Sprintf("claim %s (volume %s) is still held by node %s, which is NotReady", v.Claim, v.Volume, v.Node))
+	}
+	c.Announcer.Announce(corev1.ObjectReference{}, []plan.Event{{
+		Regarding: corev1.ObjectReference{APIVersion: "v1", Kind: "Pod", Namespace: pod.Namespace, Name: pod.Name, UID: pod.UID},
+		Type:      corev1.EventTypeWarning, Reason: v1alpha1.ReasonVolumeHeld, Action: "Flag",
+		Note: "Waiting: " + strings.Join(parts, "; ") + ". See: kubectl get nodefences.",
+	}})
+}

@@ -1,0 +1,82 @@
+package observe
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	storagev1 "k8s.io/api/storage/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/rbd-rescue/rbd-rescue/volume"
+)
+
+// AttachedNodes are the nodes that a PersistentVolume is attached to, and since when the newest attachment is there.
+func (o *Observer) AttachedNodes(ctx context.Context, persistentVolume string) (nodes []*corev1.Node, since time.Time, err error) {
+	var attachments storagev1.VolumeAttachmentList
+	if err := o.Reader.List(ctx, &attachments, client.MatchingFields{indexAttachmentVolume: persistentVolume}, client.UnsafeDisableDeepCopy); err != nil {
+		return nil, since, fmt.Errorf("listing the VolumeAttachments of PersistentVolume %s: %w", persistentVolume, err)
+	}
+	for i := range attachments.Items {
+		va := &attachments.Items[i]
+		if _, attached := volume.Attached(va); !attached {
+			continue
+		}
+		node := &corev1.Node{}
+		if err := o.Reader.Get(ctx, client.ObjectKey{Name: va.Spec.NodeName}, node); err != nil {
+			if apierrors.IsNotFound(err) {
+				continue
+			}
+			return nil, since, fmt.Errorf("reading node %s: %w", va.Spec.NodeName, err)
+		}
+		nodes = append(nodes, node)
+		if va.CreationTimestamp.After(since) {
+			since = va.CreationTimestamp.Time
+		}
+	}
+	return nodes, since, nil
+}
+
+// OwnerOf is a node that reports an address as its own and is none of the given ones; empty for nobody.
+func (o *Observer) OwnerOf(ctx context.Context, ip netip.Addr, besides []*corev1.Node) (string, error) {
+	var nodes corev1.NodeList
+	if err := o.Reader.List(ctx, &nodes, client.MatchingFields{indexNodeAddress: ip.String()}, client.UnsafeDisableDeepCopy); err != nil {
+		return "", fmt.Errorf("finding the node with address %s: %w", ip, err)
+	}
+	for i := range nodes.Items {
+		if !slices.ContainsFunc(besides, func(n *corev1.Node) bool { return n.Name == nodes.Items[i].Name }) {
+			return nodes.Items[i].Name, nil
+		}
+	}
+	return "", nil
+}
+
+// StaleRecords are the PersistentVolumes attached to a node whose record is not of the node's current boot.
+func (o *Observer) StaleRecords(ctx context.Context, node *corev1.Node) ([]string, error) {
+	var attachments storagev1.VolumeAttachmentList
+	if err := o.Reader.List(ctx, &attachments, client.MatchingFields{indexAttachmentNode: node.Name}, client.UnsafeDisableDeepCopy); err != nil {
+		return nil, fmt.Errorf("listing the VolumeAttachments of node %s: %w", node.Name, err)
+	}
+	var stale []string
+	for i := range attachments.Items {
+		name, attached := volume.Attached(&attachments.Items[i])
+		if !attached {
+			continue
+		}
+		var pv corev1.PersistentVolume
+		if err := o.Reader.Get(ctx, client.ObjectKey{Name: name}, &pv); err != nil {
+			if apierrors.IsNotFound(err) {
+				continue
+			}
+			return nil, fmt.Errorf("reading PersistentVolume %s: %w", name, err)
+		}
+		if Record(&pv)[node.Name].BootID != volume.BootID(node) {
+			stale = append(stale, name)
+		}
+	}
+	return stale, nil
+}

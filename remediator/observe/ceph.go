@@ -1,0 +1,140 @@
+package observe
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/rbd-rescue/rbd-rescue/api/v1alpha1"
+	"github.com/rbd-rescue/rbd-rescue/ceph"
+	"github.com/rbd-rescue/rbd-rescue/remediator/plan"
+)
+
+const (
+	// readTimeout bounds each read of Ceph; a mon that is down must not hang the loop.
+	readTimeout = 10 * time.Second
+	// watcherReads is how many images are asked for their watchers at once.
+	watcherReads = 16
+)
+
+// ceph asks the Ceph clusters of the snapshot's volumes, all at once.
+func (o *Observer) ceph(ctx context.Context, s *plan.Snapshot) {
+	s.Clusters = map[string]plan.Cluster{}
+	var ids []string
+	for _, v := range s.Volumes {
+		ids = append(ids, v.ClusterID)
+	}
+	for _, c := range s.Fence.Status.Clients {
+		ids = append(ids, c.ClusterID)
+	}
+	slices.Sort(ids)
+	var group sync.WaitGroup
+	var lock sync.Mutex
+	for _, id := range slices.Compact(ids) {
+		group.Go(func() {
+			cluster := o.cluster(ctx, id, s)
+			lock.Lock()
+			defer lock.Unlock()
+			s.Clusters[id] = cluster
+		})
+	}
+	group.Wait()
+}
+
+// cluster reads one Ceph cluster, and the watchers of its volumes into the snapshot's volumes.
+func (o *Observer) cluster(ctx context.Context, id string, s *plan.Snapshot) plan.Cluster {
+	known := o.Clusters.Known(id)
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	conn, err := o.Clusters.Get(ctx, id)
+	if err != nil {
+		o.setWatchersError(id, s, err)
+		return plan.Cluster{Known: known, Error: err}
+	}
+	c := plan.Cluster{Known: true}
+	if c.Map, err = conn.ReadOSDMap(ctx); err != nil {
+		o.setWatchersError(id, s, err)
+		return plan.Cluster{Known: true, Error: err}
+	}
+	if c.Own, err = conn.OwnAddresses(ctx); err != nil {
+		o.setWatchersError(id, s, err)
+		return plan.Cluster{Known: true, Error: err}
+	}
+	o.watchers(ctx, conn, id, s)
+	if plan.NeedsBarrier(s.Fence) && entriesListed(s.Fence, id, c.Map) {
+		if c.BarrierError = conn.Barrier(ctx, c.Map, pools(id, s)); c.BarrierError == nil {
+			c.Barrier = c.Map.Epoch
+		}
+	}
+	return c
+}
+
+// watchers are asked of the images whose clients are not settled for good: those that are not on their way yet.
+func (o *Observer) watchers(ctx context.Context, conn *ceph.Cluster, id string, s *plan.Snapshot) {
+	slots := make(chan struct{}, watcherReads)
+	var group sync.WaitGroup
+	for i := range s.Volumes {
+		v := &s.Volumes[i]
+		if v.ClusterID != id || v.FormError != nil || s.Policies[v.Claim.Namespace].Mode != v1alpha1.ModeRescue || onItsWay(s.Fence, v.Name) {
+			continue
+		}
+		group.Go(func() {
+			slots <- struct{}{}
+			defer func() { <-slots }()
+			v.Watchers, v.WatchersError = conn.Watchers(ctx, image(*v))
+		})
+	}
+	group.Wait()
+}
+
+func (o *Observer) setWatchersError(id string, s *plan.Snapshot, err error) {
+	for i := range s.Volumes {
+		if s.Volumes[i].ClusterID == id {
+			s.Volumes[i].WatchersError = err
+		}
+	}
+}
+
+func onItsWay(nf *v1alpha1.NodeFence, name string) bool {
+	return slices.ContainsFunc(nf.Status.Volumes, func(e v1alpha1.FencedVolume) bool {
+		return e.PersistentVolume == name && e.Phase != v1alpha1.VolumeHeld && e.Phase != v1alpha1.VolumeRefused
+	})
+}
+
+func entriesListed(nf *v1alpha1.NodeFence, id string, m ceph.OSDMap) bool {
+	return !slices.ContainsFunc(nf.Status.Clients, func(c v1alpha1.FencedClient) bool {
+		if c.ClusterID != id {
+			return false
+		}
+		address, err := ceph.ParseAddress(c.Address)
+		_, listed := m.Blocklist[address]
+		return err != nil || !listed
+	})
+}
+
+// pools are those that the incident's volumes keep their data in.
+func pools(id string, s *plan.Snapshot) []ceph.PoolRef {
+	var refs []ceph.PoolRef
+	for _, v := range s.Volumes {
+		if v.ClusterID != id || v.FormError != nil {
+			continue
+		}
+		refs = append(refs, ceph.PoolRef{Pool: v.Pool, Namespace: v.Namespace})
+		if v.DataPool != "" {
+			refs = append(refs, ceph.PoolRef{Pool: v.DataPool, Namespace: v.Namespace})
+		}
+	}
+	slices.SortFunc(refs, func(a, b ceph.PoolRef) int {
+		if a.Pool != b.Pool {
+			return strings.Compare(a.Pool, b.Pool)
+		}
+		return strings.Compare(a.Namespace, b.Namespace)
+	})
+	return slices.Compact(refs)
+}
+
+func image(v plan.Volume) ceph.Image {
+	return ceph.Image{Pool: v.Pool, Namespace: v.Namespace, Name: v.Image}
+}

@@ -1,0 +1,71 @@
+package observe
+
+import (
+	"context"
+	"fmt"
+
+	corev1 "k8s.io/api/core/v1"
+	storagev1 "k8s.io/api/storage/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/rbd-rescue/rbd-rescue/api/v1alpha1"
+	"github.com/rbd-rescue/rbd-rescue/volume"
+)
+
+// HeldClaims are the claims of opted-in namespaces whose RBD volumes failed nodes hold.
+func (o *Observer) HeldClaims(ctx context.Context) (volume.HeldClaims, error) {
+	nodes, err := o.FailedNodes(ctx)
+	if err != nil {
+		return nil, err
+	}
+	held := volume.HeldClaims{}
+	for _, node := range nodes {
+		volumes, err := o.heldBy(ctx, node)
+		if err != nil {
+			return nil, err
+		}
+		for _, v := range volumes {
+			policy, err := o.Policy(ctx, v.Claim.Namespace)
+			if err != nil {
+				return nil, err
+			}
+			if policy.OptedIn() {
+				held[v.Claim] = append(held[v.Claim], v1alpha1.HeldVolume{Claim: v.Claim.String(), Volume: v.Name, Node: node})
+			}
+		}
+	}
+	return held, nil
+}
+
+func (o *Observer) heldBy(ctx context.Context, node string) ([]volume.Volume, error) {
+	var attachments storagev1.VolumeAttachmentList
+	if err := o.Reader.List(ctx, &attachments, client.MatchingFields{indexAttachmentNode: node}, client.UnsafeDisableDeepCopy); err != nil {
+		return nil, fmt.Errorf("listing the VolumeAttachments of node %s: %w", node, err)
+	}
+	var failure error
+	held := volume.Held(attachments.Items, func(name string) *corev1.PersistentVolume {
+		var pv corev1.PersistentVolume
+		if err := o.Reader.Get(ctx, client.ObjectKey{Name: name}, &pv); err != nil {
+			if !apierrors.IsNotFound(err) {
+				failure = fmt.Errorf("reading PersistentVolume %s: %w", name, err)
+			}
+			return nil
+		}
+		return &pv
+	})
+	return held, failure
+}
+
+// Flagged are the pods that carry the label.
+func (o *Observer) Flagged(ctx context.Context) (map[client.ObjectKey]*corev1.Pod, error) {
+	var pods corev1.PodList
+	if err := o.Reader.List(ctx, &pods, client.MatchingFields{indexPodFlagged: "true"}, client.UnsafeDisableDeepCopy); err != nil {
+		return nil, fmt.Errorf("listing flagged pods: %w", err)
+	}
+	flagged := map[client.ObjectKey]*corev1.Pod{}
+	for i := range pods.Items {
+		flagged[client.ObjectKeyFromObject(&pods.Items[i])] = &pods.Items[i]
+	}
+	return flagged, nil
+}

@@ -1,0 +1,129 @@
+package observe
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+
+	corev1 "k8s.io/api/core/v1"
+	storagev1 "k8s.io/api/storage/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/rbd-rescue/rbd-rescue/api/v1alpha1"
+	"github.com/rbd-rescue/rbd-rescue/ceph"
+	"github.com/rbd-rescue/rbd-rescue/volume"
+)
+
+// Names of the cache indexes: what a failure needs is looked up, not searched for, so that its cost grows with the failure.
+const (
+	indexPodNode          = "pod.node"
+	indexPodClaim         = "pod.claim"
+	indexPodFlagged       = "pod.flagged"
+	indexAttachmentNode   = "attachment.node"
+	indexAttachmentVolume = "attachment.volume"
+	indexVolumeUniqueName = "volume.uniqueName"
+	indexVolumeClient     = "volume.client"
+	indexNodeFailed       = "node.failed"
+	indexNodeAddress      = "node.address"
+	indexFenceNode        = "fence.node"
+)
+
+// AddIndexes makes the cache keep what the Observer looks up.
+func AddIndexes(ctx context.Context, indexer client.FieldIndexer) error {
+	for _, index := range []struct {
+		object client.Object
+		name   string
+		values client.IndexerFunc
+	}{
+		{&corev1.Pod{}, indexPodNode, func(o client.Object) []string { return nonEmpty(o.(*corev1.Pod).Spec.NodeName) }},
+		{&corev1.Pod{}, indexPodClaim, podClaims},
+		{&corev1.Pod{}, indexPodFlagged, func(o client.Object) []string {
+			if _, flagged := o.GetLabels()[v1alpha1.LabelHeld]; flagged {
+				return []string{"true"}
+			}
+			return nil
+		}},
+		{&storagev1.VolumeAttachment{}, indexAttachmentNode, func(o client.Object) []string {
+			return nonEmpty(o.(*storagev1.VolumeAttachment).Spec.NodeName)
+		}},
+		{&storagev1.VolumeAttachment{}, indexAttachmentVolume, func(o client.Object) []string {
+			name, _ := volume.Attached(o.(*storagev1.VolumeAttachment))
+			return nonEmpty(name)
+		}},
+		{&corev1.PersistentVolume{}, indexVolumeUniqueName, volumeUniqueName},
+		{&corev1.PersistentVolume{}, indexVolumeClient, volumeClients},
+		{&corev1.Node{}, indexNodeFailed, nodeFailed},
+		{&corev1.Node{}, indexNodeAddress, nodeAddresses},
+		{&v1alpha1.NodeFence{}, indexFenceNode, func(o client.Object) []string {
+			return nonEmpty(o.(*v1alpha1.NodeFence).Spec.NodeName)
+		}},
+	} {
+		if err := indexer.IndexField(ctx, index.object, index.name, index.values); err != nil {
+			return fmt.Errorf("adding index %s: %w", index.name, err)
+		}
+	}
+	return nil
+}
+
+func nonEmpty(value string) []string {
+	if value == "" {
+		return nil
+	}
+	return []string{value}
+}
+
+func podClaims(o client.Object) []string {
+	pod := o.(*corev1.Pod)
+	var names []string
+	for _, claim := range volume.Claims(pod, pod.Namespace) {
+		names = append(names, claim.Name)
+	}
+	return names
+}
+
+func volumeUniqueName(o client.Object) []string {
+	pv := o.(*corev1.PersistentVolume)
+	if !volume.IsRBD(pv) {
+		return nil
+	}
+	v, _ := volume.Parse(pv)
+	return []string{v.UniqueName}
+}
+
+func volumeClients(o client.Object) []string {
+	var clients []string
+	for _, node := range Record(o.(*corev1.PersistentVolume)) {
+		for _, text := range node.Clients {
+			if address, err := ceph.ParseAddress(text); err == nil {
+				clients = append(clients, address.String())
+			}
+		}
+	}
+	return clients
+}
+
+func nodeFailed(o client.Object) []string {
+	if _, failed := volume.Failed(o.(*corev1.Node)); failed {
+		return []string{"true"}
+	}
+	return nil
+}
+
+func nodeAddresses(o client.Object) []string {
+	var texts []string
+	for _, ip := range volume.Addresses(o.(*corev1.Node)) {
+		texts = append(texts, ip.String())
+	}
+	return texts
+}
+
+// Record is the record on a PersistentVolume; nil if there is none or it cannot be read.
+func Record(pv *corev1.PersistentVolume) v1alpha1.ClientRecord {
+	var record v1alpha1.ClientRecord
+	if text := pv.Annotations[v1alpha1.AnnotationClients]; text != "" {
+		if err := json.Unmarshal([]byte(text), &record); err != nil {
+			return nil
+		}
+	}
+	return record
+}

@@ -1,0 +1,56 @@
+package plan
+
+import (
+	"fmt"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/rbd-rescue/rbd-rescue/api/v1alpha1"
+	"github.com/rbd-rescue/rbd-rescue/volume"
+)
+
+// demand tells whether Kubernetes, or a person, wants a held volume elsewhere: all pods that use it on the failed node
+// are Terminating, or they are gone and another pod waits for it. Otherwise it says what is missing.
+//
+// Pods on the node that are finished do not count, as the attach/detach controller does not count them.
+func demand(node string, v Volume) (wanted bool, missing string) {
+	waiting := false
+	stuck := 0
+	for _, pod := range v.Users {
+		switch {
+		case volume.Finished(pod):
+		case pod.Spec.NodeName != node:
+			waiting = waiting || !volume.Terminating(pod)
+		case !volume.Terminating(pod):
+			return false, fmt.Sprintf("pod %s/%s uses it on node %s and is not being deleted", pod.Namespace, pod.Name, node)
+		default:
+			stuck++
+		}
+	}
+	if stuck > 0 || waiting {
+		return true, ""
+	}
+	return false, "no pod asks for it"
+}
+
+// usersOn are the unfinished pods that use the volume on a node.
+func usersOn(node string, v Volume) []*corev1.Pod {
+	var users []*corev1.Pod
+	for _, pod := range v.Users {
+		if pod.Spec.NodeName == node && !volume.Finished(pod) {
+			users = append(users, pod)
+		}
+	}
+	return users
+}
+
+// heldBy tells whether the node still holds the volume as Kubernetes sees it: attached, in use, or used by a pod there.
+func heldBy(s Snapshot, v Volume) bool {
+	return attachmentTo(s.nodeName(), v) != nil || inUse(s.Node, v) || len(usersOn(s.nodeName(), v)) > 0
+}
+
+// wantedElsewhere tells whether the volume is wanted, and may be moved as far as its namespace goes.
+func wantedElsewhere(s Snapshot, v Volume) bool {
+	wanted, _ := demand(s.nodeName(), v)
+	return wanted && s.Policies[v.Claim.Namespace].Mode == v1alpha1.ModeRescue
+}

@@ -1,0 +1,109 @@
+package plan
+
+import (
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/rbd-rescue/rbd-rescue/api/v1alpha1"
+	"github.com/rbd-rescue/rbd-rescue/volume"
+)
+
+const (
+	normal  = corev1.EventTypeNormal
+	warning = corev1.EventTypeWarning
+)
+
+// immediately asks for the next look at once: what was just done in Ceph sends no watch event.
+const immediately = time.Millisecond
+
+// draft is a decision in the making: the status as it will be, and what comes with it.
+type draft struct {
+	s      Snapshot
+	status v1alpha1.NodeFenceStatus
+	steps  []Step
+	events []Event
+	wait   time.Duration
+}
+
+func newDraft(s Snapshot) *draft {
+	d := &draft{s: s, status: *s.Fence.Status.DeepCopy()}
+	d.status.ObservedGeneration = s.Fence.Generation
+	if d.status.Phase == "" {
+		d.status.Phase = v1alpha1.PhasePending
+		d.status.Times.DetectedAt = d.now()
+	}
+	return d
+}
+
+func (d *draft) now() *metav1.MicroTime {
+	t := metav1.NewMicroTime(d.s.Now)
+	return &t
+}
+
+// say sets the sentence that kubectl get shows.
+func (d *draft) say(message string) { d.status.Message = message }
+
+// look asks for another look after a while; the soonest counts.
+func (d *draft) look(after time.Duration) {
+	if d.wait == 0 || after < d.wait {
+		d.wait = after
+	}
+}
+
+// backoff is the wait before something that failed is tried again: it grows with the age of the incident.
+func (d *draft) backoff() time.Duration {
+	age := d.s.Now.Sub(d.status.Times.DetectedAt.Time)
+	return min(max(age/4, time.Second), 30*time.Second)
+}
+
+// condition sets a condition with the message of the status; the time of its last change is the snapshot's.
+func (d *draft) condition(kind string, is bool, reason string) {
+	status := metav1.ConditionFalse
+	if is {
+		status = metav1.ConditionTrue
+	}
+	meta.SetStatusCondition(&d.status.Conditions, metav1.Condition{
+		Type: kind, Status: status, Reason: reason, Message: d.status.Message,
+		ObservedGeneration: d.s.Fence.Generation, LastTransitionTime: metav1.NewTime(d.s.Now),
+	})
+}
+
+// was tells the reason that a condition had before this decision.
+func (d *draft) was(kind string) (status metav1.ConditionStatus, reason string) {
+	if c := meta.FindStatusCondition(d.s.Fence.Status.Conditions, kind); c != nil {
+		return c.Status, c.Reason
+	}
+	return metav1.ConditionUnknown, ""
+}
+
+func (d *draft) announce(regarding corev1.ObjectReference, kind, reason, action, note string) {
+	d.events = append(d.events, Event{Regarding: regarding, Type: kind, Reason: reason, Action: action, Note: note})
+}
+
+func (d *draft) announceFence(kind, reason, action, note string) {
+	d.announce(fenceReference(d.s.Fence), kind, reason, action, note)
+}
+
+// announceNode tells a fact on the NodeFence and, while there is one, on the node.
+func (d *draft) announceNode(kind, reason, action, note string) {
+	d.announceFence(kind, reason, action, note)
+	if d.s.Node != nil {
+		d.announce(nodeReference(d.s.Node), kind, reason, action, note)
+	}
+}
+
+// announceVolume tells a fact on the NodeFence and on the claim.
+func (d *draft) announceVolume(v volume.Volume, kind, reason, action, note string) {
+	d.announceFence(kind, reason, action, note)
+	d.announce(claimReference(v), kind, reason, action, note)
+}
+
+func (s Snapshot) nodeOrEmpty() *corev1.Node {
+	if s.Node != nil {
+		return s.Node
+	}
+	return &corev1.Node{}
+}

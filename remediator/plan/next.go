@@ -1,0 +1,101 @@
+package plan
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/rbd-rescue/rbd-rescue/api/v1alpha1"
+)
+
+// Decision is what Next decides: the status to store, then the events to announce, then the steps to carry out, and when
+// to look again (0: only when something changes).
+type Decision struct {
+	Status v1alpha1.NodeFenceStatus
+	Events []Event
+	Steps  []Step
+	Wait   time.Duration
+}
+
+// Next decides what to do next about an incident. It expects nothing of what came before it but what the snapshot shows,
+// so that it goes on after a crash at any point (S8).
+//   - ended (lifted or cancelled): let the object go if somebody deleted it
+//   - the node is Ready with another boot: lift (S3); cancelled if nothing was ever asked of Ceph
+//   - nothing asked of Ceph yet, and the node is Ready again: cancelled, nothing was done
+//   - the failed node holds volumes that are wanted: settle their clients, or refuse (S2, S6), and ask for their entries
+//   - entries that are missing or half-way to their end: write them (S4)
+//   - volumes whose clients are proven to be cut off, while nothing is heard of the node: release (S1)
+//   - volumes that were released: follow them until they run elsewhere
+func Next(s Snapshot) Decision {
+	d := newDraft(s)
+	switch state := stateOf(s); {
+	case !s.Fence.Active():
+		if s.Fence.DeletionTimestamp != nil && slices.Contains(s.Fence.Finalizers, v1alpha1.FinalizerFence) {
+			d.steps = append(d.steps, ReleaseFinalizer{})
+		}
+	case len(d.status.Clients) > 0 && state == nodeRebooted:
+		d.lift()
+	case len(d.status.Clients) == 0 && (state == nodeRebooted || state == nodeReturned || s.Fence.DeletionTimestamp != nil):
+		d.cancel(state)
+	default:
+		d.carryOn(state)
+	}
+	return Decision{Status: d.status, Events: d.events, Steps: d.steps, Wait: d.wait}
+}
+
+func (d *draft) cancel(state nodeState) {
+	d.status.Phase = v1alpha1.PhaseCancelled
+	why := fmt.Sprintf("node %s is Ready again", d.s.nodeName())
+	if state != nodeRebooted && state != nodeReturned {
+		why = "the NodeFence was deleted"
+	}
+	d.say("Cancelled before anything was done: " + why)
+	d.condition(v1alpha1.ConditionFenced, false, v1alpha1.ReasonFenceCancelled)
+	d.announceNode(normal, v1alpha1.ReasonFenceCancelled, "Fence", fmt.Sprintf(
+		"Did not fence node %s: %s before the fence began. Nothing was done.", d.s.nodeName(), why))
+	if d.s.Fence.DeletionTimestamp != nil {
+		d.look(immediately) // to let the object go
+	}
+}
+
+// carryOn is the way of an incident from its first look to its recovery.
+func (d *draft) carryOn(state nodeState) {
+	if d.status.Times.NotReadyAt == nil {
+		d.status.Times.NotReadyAt = notReadySince(d.s)
+	}
+	silent := state == nodeFailed || (state == nodeGone && len(d.status.Clients) > 0)
+	began := len(d.status.Clients) > 0
+	if silent {
+		d.settleVolumes()
+		d.settleClients(began)
+	}
+	if len(d.status.Clients) == 0 {
+		d.tellPending(state)
+		return
+	}
+	if state != nodeGone && !tainted(d.s.Node) {
+		d.steps = append(d.steps, TaintNode{Node: d.s.Node.Name, UID: d.s.Node.UID})
+	}
+	d.writeEntries(began)
+	proof, missing := verify(d.s, d.status.Clients)
+	d.recordProof(proof)
+	if silent {
+		d.beginRelease(proof)
+		d.steps = append(d.steps, release(proof, d.s, d.status.Volumes)...)
+	}
+	d.followVolumes()
+	d.tellProgress(state, missing)
+}
+
+// notReadySince is when Kubernetes saw the node fail.
+func notReadySince(s Snapshot) *metav1.MicroTime {
+	for _, c := range s.nodeOrEmpty().Status.Conditions {
+		if c.Type == "Ready" {
+			t := metav1.NewMicroTime(c.LastTransitionTime.Time)
+			return &t
+		}
+	}
+	return nil
+}

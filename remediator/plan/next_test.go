@@ -1,0 +1,374 @@
+package plan
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+	storagev1 "k8s.io/api/storage/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/rbd-rescue/rbd-rescue/api/v1alpha1"
+	"github.com/rbd-rescue/rbd-rescue/ceph"
+)
+
+// effect is what a user sees of a decision.
+type effect struct {
+	Phase  v1alpha1.NodeFencePhase
+	Fenced string // reason of the condition
+	Volume string // phase and reason of pv-1
+	Steps  []string
+	Events []string
+}
+
+func effectOf(d Decision) effect {
+	e := effect{Phase: d.Status.Phase, Steps: steps(d.Steps), Events: reasons(d.Events)}
+	if c := meta.FindStatusCondition(d.Status.Conditions, v1alpha1.ConditionFenced); c != nil {
+		e.Fenced = c.Reason
+	}
+	for _, v := range d.Status.Volumes {
+		if v.PersistentVolume == "pv-1" {
+			e.Volume = string(v.Phase)
+			if v.Reason != "" {
+				e.Volume += " " + v.Reason
+			}
+		}
+	}
+	return e
+}
+
+const (
+	taint   = "taint node node-a"
+	fence   = "add 10.0.0.1:0/42 to the blocklist of cluster c1 for 8760h0m0s"
+	clear1  = "clear kubernetes.io/csi/rbd.csi.ceph.com^pv-1 from volumesInUse of node node-a"
+	delete1 = "force-delete pod shop/db-0"
+)
+
+func refusedBecause(reason string) effect {
+	return effect{
+		Phase: v1alpha1.PhaseRefused, Fenced: reason, Volume: "Refused " + reason,
+		Events: []string{"NodeFence VolumeRefused", "PersistentVolumeClaim VolumeRefused", "NodeFence FenceRefused", "Node FenceRefused"},
+	}
+}
+
+func TestNext(t *testing.T) {
+	t.Parallel()
+	started := []string{"NodeFence FenceStarted", "Node FenceStarted"}
+	for name, test := range map[string]struct {
+		snapshot Snapshot
+		want     effect
+	}{
+		"settles the recorded client and asks for its entry": {
+			snapshot: incident(),
+			want: effect{
+				Phase: v1alpha1.PhaseFencing, Fenced: "FenceUnproven", Volume: "Held Waiting",
+				Steps: []string{taint, fence}, Events: started,
+			},
+		},
+		"takes a live watcher on the node's own address where there is no record": {
+			snapshot: incident(noRecord, watcherAt(deadClient)),
+			want: effect{
+				Phase: v1alpha1.PhaseFencing, Fenced: "FenceUnproven", Volume: "Held Waiting",
+				Steps: []string{taint, fence}, Events: started,
+			},
+		},
+		"S1: releases nothing while the entry is not listed": {
+			snapshot: incident(fencing, barrierAt(10)),
+			want: effect{
+				Phase: v1alpha1.PhaseFencing, Fenced: "FenceUnproven", Volume: "Held Waiting", Steps: []string{taint, fence},
+			},
+		},
+		"S1: releases nothing while an OSD has not confirmed": {
+			snapshot: incident(fencing, listedFor(entryTTL), barrierAt(9)),
+			want:     effect{Phase: v1alpha1.PhaseFencing, Fenced: "FenceUnproven", Volume: "Held Waiting", Steps: []string{taint}},
+		},
+		"S1: releases nothing behind an entry that runs out soon, and renews it": {
+			snapshot: incident(fencing, listedFor(time.Minute), barrierAt(10)),
+			want:     effect{Phase: v1alpha1.PhaseFencing, Fenced: "FenceUnproven", Volume: "Held Waiting", Steps: []string{taint, fence}},
+		},
+		"S1: releases once the fence is proven": {
+			snapshot: incident(proven),
+			want: effect{
+				Phase: v1alpha1.PhaseReleasing, Fenced: "NodeFenced", Volume: "Releasing",
+				Steps: []string{clear1, delete1}, Events: []string{"NodeFence NodeFenced", "Node NodeFenced"},
+			},
+		},
+		"keeps a client that it settled from a watcher which the fence has ended": {
+			snapshot: incident(func(s *Snapshot) {
+				s.Fence.Status = Next(incident(noRecord, watcherAt(deadClient))).Status
+				noRecord(s)
+				listedFor(entryTTL)(s)
+				barrierAt(10)(s)
+				taintedNode(s)
+			}),
+			want: effect{
+				Phase: v1alpha1.PhaseReleasing, Fenced: "NodeFenced", Volume: "Releasing",
+				Steps: []string{clear1, delete1}, Events: []string{"NodeFence NodeFenced", "Node NodeFenced"},
+			},
+		},
+		"releases nothing when the node is Ready again before the release": {
+			snapshot: incident(proven, nodeReady("boot-1")),
+			want: effect{
+				Phase: v1alpha1.PhaseReleasing, Fenced: "NodeFenced", Volume: "Held Waiting",
+				Events: []string{"NodeFence NodeFenced", "Node NodeFenced", "NodeFence NodeStillFenced", "Node NodeStillFenced"},
+			},
+		},
+		"releases nothing while the kubelet answers but is not Ready": {
+			snapshot: incident(proven, func(s *Snapshot) { s.Node.Status.Conditions[0].Status = corev1.ConditionFalse }),
+			want: effect{
+				Phase: v1alpha1.PhaseReleasing, Fenced: "NodeFenced", Volume: "Held Waiting",
+				Events: []string{"NodeFence NodeFenced", "Node NodeFenced"},
+			},
+		},
+		"S1: releases nothing of another boot than the one that is fenced": {
+			snapshot: incident(proven, func(s *Snapshot) { s.Node.Status.NodeInfo.BootID = "boot-2" }),
+			want: effect{
+				Phase: v1alpha1.PhaseReleasing, Fenced: "NodeFenced", Volume: "Held Waiting",
+				Events: []string{"NodeFence NodeFenced", "Node NodeFenced"},
+			},
+		},
+		"deletes an attachment that stays for longer than the controller may take": {
+			snapshot: incident(released, func(s *Snapshot) {
+				s.Volumes[0].Attachments = []*storagev1.VolumeAttachment{attachment("pv-1", "node-a")}
+				s.Now = now.Add(attachmentPatience + time.Second)
+			}),
+			want: effect{
+				Phase: v1alpha1.PhaseReleasing, Fenced: "NodeFenced", Volume: "Releasing",
+				Steps: []string{"delete VolumeAttachment csi-pv-1-node-a"},
+			},
+		},
+		"clears an entry that a kubelet wrote in again": {
+			snapshot: incident(released, func(s *Snapshot) {
+				s.Volumes[0].Attachments = []*storagev1.VolumeAttachment{attachment("pv-1", "node-a")}
+				s.Node.Status.VolumesInUse = nodeA().Status.VolumesInUse
+			}),
+			want: effect{Phase: v1alpha1.PhaseReleasing, Fenced: "NodeFenced", Volume: "Releasing", Steps: []string{clear1}},
+		},
+		"tells when a volume has left the node": {
+			snapshot: incident(released, func(s *Snapshot) { s.Volumes[0].Users = []*corev1.Pod{podOn("", "db-0")} }),
+			want: effect{
+				Phase: v1alpha1.PhaseRecovering, Fenced: "NodeFenced", Volume: "Released",
+				Events: []string{"NodeFence VolumeReleased", "PersistentVolumeClaim VolumeReleased"},
+			},
+		},
+		"tells when a volume runs elsewhere": {
+			snapshot: incident(released, func(s *Snapshot) {
+				s.Fence.Status = Next(*s).Status
+				pod := podOn("node-b", "db-0")
+				pod.Status.Phase = corev1.PodRunning
+				s.Volumes[0].Users = []*corev1.Pod{pod}
+				s.Volumes[0].Attachments = []*storagev1.VolumeAttachment{attachment("pv-1", "node-b")}
+			}),
+			want: effect{
+				Phase: v1alpha1.PhaseRecovered, Fenced: "NodeFenced", Volume: "Recovered",
+				Events: []string{"NodeFence VolumeRecovered", "PersistentVolumeClaim VolumeRecovered"},
+			},
+		},
+		"S4: writes an entry again that was removed behind its back": {
+			snapshot: incident(released, func(s *Snapshot) { delete(s.Clusters["c1"].Map.Blocklist, ceph.MustParseAddress(deadClient)) }),
+			want: effect{
+				Phase: v1alpha1.PhaseReleasing, Fenced: "FenceUnproven", Volume: "Released",
+				Steps:  []string{fence},
+				Events: []string{"NodeFence FenceRenewed", "NodeFence VolumeReleased", "PersistentVolumeClaim VolumeReleased"},
+			},
+		},
+		"S4: renews an entry at half of its time": {
+			snapshot: incident(released, listedFor(entryTTL/2-time.Hour)),
+			want: effect{
+				Phase: v1alpha1.PhaseRecovered, Fenced: "NodeFenced", Volume: "Released",
+				Steps:  []string{fence},
+				Events: []string{"NodeFence FenceRenewed", "NodeFence VolumeReleased", "PersistentVolumeClaim VolumeReleased"},
+			},
+		},
+		"S2: refuses when nothing tells the client": {
+			snapshot: incident(noRecord), want: refusedBecause("ClientUnknown"),
+		},
+		"S2: refuses a record of another boot": {
+			snapshot: incident(func(s *Snapshot) { s.Volumes[0].Record.BootID = "boot-0" }), want: refusedBecause("ClientUnknown"),
+		},
+		"S2: refuses a record that cannot be read": {
+			snapshot: incident(func(s *Snapshot) { s.Volumes[0].Record.Clients = []string{"10.0.0.1"} }), want: refusedBecause("ClientUnknown"),
+		},
+		"S2: refuses when the image is open at an address that is nobody's": {
+			snapshot: incident(watcherAt("10.9.9.9:0/1")), want: refusedBecause("ForeignClient"),
+		},
+		"S2: refuses a watcher on an address that two nodes have": {
+			snapshot: incident(noRecord, watcherAt(deadClient), func(s *Snapshot) {
+				s.OtherNodes[ceph.MustParseAddress(deadClient).IP] = "node-b"
+			}),
+			want: refusedBecause("ForeignClient"),
+		},
+		"S2: refuses a client that is recorded for another node": {
+			snapshot: incident(func(s *Snapshot) { s.OtherClients[ceph.MustParseAddress(deadClient)] = "node-b" }),
+			want:     refusedBecause("HealthyClient"),
+		},
+		"S2: refuses a recorded client on another node's address": {
+			snapshot: incident(func(s *Snapshot) { s.Volumes[0].Record.Clients = []string{otherClient} }),
+			want:     refusedBecause("HealthyClient"),
+		},
+		"S2: refuses rbd-rescue's own client": {
+			snapshot: incident(func(s *Snapshot) {
+				s.changeCluster(func(c *Cluster) { c.Own = []ceph.Address{ceph.MustParseAddress(deadClient)} })
+			}),
+			want: refusedBecause("OwnClient"),
+		},
+		"S2: leaves out its own watcher": {
+			snapshot: incident(watcherAt("10.9.9.9:0/1"), func(s *Snapshot) {
+				s.changeCluster(func(c *Cluster) { c.Own = []ceph.Address{ceph.MustParseAddress("10.9.9.9:0/1")} })
+			}),
+			want: effect{
+				Phase: v1alpha1.PhaseFencing, Fenced: "FenceUnproven", Volume: "Held Waiting",
+				Steps: []string{taint, fence}, Events: started,
+			},
+		},
+		"S6: touches nothing of a namespace in mode observe": {
+			snapshot: incident(func(s *Snapshot) { s.Policies["shop"] = v1alpha1.Policy{Mode: v1alpha1.ModeObserve} }),
+			want:     effect{Phase: v1alpha1.PhasePending, Fenced: "NoDemand"},
+		},
+		"S6: refuses a pod that also writes to a claim that is not RBD's": {
+			snapshot: incident(func(s *Snapshot) {
+				s.Pods[0].Spec.Volumes = append(s.Pods[0].Spec.Volumes, claimVolume("nfs"))
+				s.UnfencedClaims[types.NamespacedName{Namespace: "shop", Name: "nfs"}] = "PersistentVolume nfs"
+			}),
+			want: refusedBecause("UnfencedStorage"),
+		},
+		"S6: refuses a pod with an inline network volume": {
+			snapshot: incident(func(s *Snapshot) {
+				s.Pods[0].Spec.Volumes = append(s.Pods[0].Spec.Volumes,
+					corev1.Volume{Name: "share", VolumeSource: corev1.VolumeSource{NFS: &corev1.NFSVolumeSource{Server: "x"}}})
+			}),
+			want: refusedBecause("UnfencedStorage"),
+		},
+		"refuses to delete a pod that nobody would make again": {
+			snapshot: incident(func(s *Snapshot) { s.Pods[0].OwnerReferences = nil }), want: refusedBecause("BarePod"),
+		},
+		"refuses a volume of unknown form": {
+			snapshot: incident(func(s *Snapshot) { s.Volumes[0].FormError = errors.New("no imageName") }), want: refusedBecause("UnknownShape"),
+		},
+		"refuses a volume that two nodes may attach": {
+			snapshot: incident(func(s *Snapshot) { s.Volumes[0].Exclusive = false }), want: refusedBecause("SharedVolume"),
+		},
+		"refuses a cluster that is not configured": {
+			snapshot: incident(func(s *Snapshot) {
+				s.Clusters["c1"] = Cluster{Error: ceph.ErrUnknownCluster}
+				s.Volumes[0].WatchersError = ceph.ErrUnknownCluster
+			}),
+			want: refusedBecause("UnknownCluster"),
+		},
+		"does nothing without demand": {
+			snapshot: incident(func(s *Snapshot) { s.Pods[0].DeletionTimestamp = nil }),
+			want:     effect{Phase: v1alpha1.PhasePending, Fenced: "NoDemand", Volume: "Held NoDemand"},
+		},
+		"waits while one of two pods on the node is not being deleted": {
+			snapshot: incident(func(s *Snapshot) {
+				mate := podOn("node-a", "mate")
+				s.Pods, s.Volumes[0].Users = append(s.Pods, mate), append(s.Volumes[0].Users, mate)
+			}),
+			want: effect{Phase: v1alpha1.PhasePending, Fenced: "NoDemand", Volume: "Held NoDemand"},
+		},
+		"takes a pod that waits elsewhere as demand when the old one is gone": {
+			snapshot: incident(func(s *Snapshot) { s.Pods, s.Volumes[0].Users = nil, []*corev1.Pod{podOn("", "db-0")} }),
+			want: effect{
+				Phase: v1alpha1.PhaseFencing, Fenced: "FenceUnproven", Volume: "Held Waiting",
+				Steps: []string{taint, fence}, Events: started,
+			},
+		},
+		"S7: fences nothing new while the breaker is open": {
+			snapshot: incident(func(s *Snapshot) { s.Health = Health{Nodes: 6, Failed: 3} }),
+			want: effect{
+				Phase: v1alpha1.PhasePending, Fenced: "BreakerOpen", Volume: "Held Waiting",
+				Events: []string{"NodeFence BreakerOpen", "Node BreakerOpen"},
+			},
+		},
+		"S7: finishes what was begun while the breaker is open": {
+			snapshot: incident(proven, func(s *Snapshot) { s.Health = Health{Nodes: 6, Failed: 3} }),
+			want: effect{
+				Phase: v1alpha1.PhaseReleasing, Fenced: "NodeFenced", Volume: "Releasing",
+				Steps: []string{clear1, delete1}, Events: []string{"NodeFence NodeFenced", "Node NodeFenced"},
+			},
+		},
+		"cancels when the node is Ready before the fence begins, and tells": {
+			snapshot: incident(nodeReady("boot-1")),
+			want: effect{
+				Phase: v1alpha1.PhaseCancelled, Fenced: "FenceCancelled",
+				Events: []string{"NodeFence FenceCancelled", "Node FenceCancelled"},
+			},
+		},
+		"releases nothing while Ceph is unreachable, and tells": {
+			snapshot: incident(cephError(errors.New("connection timed out"))),
+			want: effect{
+				Phase: v1alpha1.PhasePending, Fenced: "CephUnreachable", Volume: "Held CephUnreachable",
+				Events: []string{"NodeFence CephUnreachable", "Node CephUnreachable"},
+			},
+		},
+		"releases nothing when Ceph is lost in mid-fence": {
+			snapshot: incident(fencing, taintedNode, cephError(errors.New("connection timed out"))),
+			want: effect{
+				Phase: v1alpha1.PhaseFencing, Fenced: "CephUnreachable", Volume: "Held CephUnreachable",
+				Events: []string{"NodeFence CephUnreachable", "Node CephUnreachable"},
+			},
+		},
+		"S3: keeps the fence of a node that is back with the same boot": {
+			snapshot: incident(released, nodeReady("boot-1")),
+			want: effect{
+				Phase: v1alpha1.PhaseRecovered, Fenced: "NodeFenced", Volume: "Released",
+				Events: []string{
+					"NodeFence VolumeReleased", "PersistentVolumeClaim VolumeReleased", "NodeFence NodeStillFenced", "Node NodeStillFenced",
+				},
+			},
+		},
+		"S3: lifts on a new boot: entries first": {
+			snapshot: incident(released, nodeReady("boot-2")),
+			want: effect{
+				Phase: v1alpha1.PhaseReleasing, Fenced: "NodeFenced", Volume: "Releasing",
+				Steps: []string{"remove 10.0.0.1:0/42 from the blocklist of cluster c1"},
+			},
+		},
+		"S3: lifts on a new boot: then the taint": {
+			snapshot: incident(released, nodeReady("boot-2"), func(s *Snapshot) { clear(s.Clusters["c1"].Map.Blocklist) }),
+			want: effect{
+				Phase: v1alpha1.PhaseReleasing, Fenced: "NodeFenced", Volume: "Releasing",
+				Steps: []string{"remove the taint from node node-a"},
+			},
+		},
+		"S3: lifts on a new boot: then it is done": {
+			snapshot: incident(released, nodeReady("boot-2"), func(s *Snapshot) {
+				clear(s.Clusters["c1"].Map.Blocklist)
+				s.Node.Spec.Taints = nil
+			}),
+			want: effect{
+				Phase: v1alpha1.PhaseLifted, Fenced: "FenceLifted", Volume: "Releasing",
+				Events: []string{"NodeFence FenceLifted", "Node FenceLifted"},
+			},
+		},
+		"S3: does not lift while Ceph cannot be asked": {
+			snapshot: incident(released, nodeReady("boot-2"), cephError(errors.New("connection timed out"))),
+			want:     effect{Phase: v1alpha1.PhaseReleasing, Fenced: "NodeFenced", Volume: "Releasing"},
+		},
+		"S3: deleting the NodeFence is not a lift": {
+			snapshot: incident(released, func(s *Snapshot) { s.Fence.DeletionTimestamp = &metav1.Time{Time: now} }),
+			want: effect{
+				Phase: v1alpha1.PhaseRecovered, Fenced: "NodeFenced", Volume: "Released",
+				Events: []string{"NodeFence VolumeReleased", "PersistentVolumeClaim VolumeReleased"},
+			},
+		},
+		"lets a deleted NodeFence go once it is lifted": {
+			snapshot: incident(func(s *Snapshot) {
+				s.Fence.Status.Phase = v1alpha1.PhaseLifted
+				s.Fence.DeletionTimestamp = &metav1.Time{Time: now}
+			}),
+			want: effect{Phase: v1alpha1.PhaseLifted, Steps: []string{"remove the finalizer from the NodeFence"}},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			if diff := cmp.Diff(test.want, effectOf(Next(test.snapshot))); diff != "" {
+				t.Errorf("unexpected effect (-want +got):\n%s", diff)
+			}
+		})
+	}
+}

@@ -1,0 +1,274 @@
+package plan
+
+import (
+	"fmt"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/rbd-rescue/rbd-rescue/api/v1alpha1"
+	"github.com/rbd-rescue/rbd-rescue/volume"
+)
+
+// beginRelease moves the wanted volumes whose clients are proven to be cut off on to their release.
+func (d *draft) beginRelease(proof verified) {
+	for i := range d.status.Volumes {
+		entry := &d.status.Volumes[i]
+		v, ok := d.s.volume(entry.PersistentVolume)
+		if !ok || entry.Phase != v1alpha1.VolumeHeld || entry.Reason != v1alpha1.ReasonWaiting || !proof.covers(v.ClusterID, entry.Clients) {
+			continue
+		}
+		entry.Phase, entry.Reason, entry.Message = v1alpha1.VolumeReleasing, "", ""
+		entry.ReleasingAt = d.now()
+	}
+}
+
+// followVolumes sees which volumes have left the node and which run elsewhere.
+func (d *draft) followVolumes() {
+	node := d.s.nodeName()
+	for i := range d.status.Volumes {
+		entry := &d.status.Volumes[i]
+		v, ok := d.s.volume(entry.PersistentVolume)
+		if !ok {
+			continue
+		}
+		if entry.Phase == v1alpha1.VolumeReleasing && attachmentTo(node, v) == nil && len(usersOn(node, v)) == 0 {
+			entry.Phase, entry.ReleasedAt = v1alpha1.VolumeReleased, d.now()
+			d.announceVolume(v.Volume, normal, v1alpha1.ReasonVolumeReleased, "Release", fmt.Sprintf(
+				"Released claim %s (image %s) from fenced node %s: it may be attached to another node.", v.Claim, v.ImageName(), node))
+		}
+		if entry.Phase != v1alpha1.VolumeReleased {
+			continue
+		}
+		other := attachedElsewhere(node, v)
+		if other != "" && entry.AttachedAt == nil {
+			entry.AttachedAt = d.now()
+		}
+		if pod := runningOn(other, v); other != "" && pod != nil {
+			entry.Phase, entry.RecoveredAt, entry.RecoveredOn, entry.Message = v1alpha1.VolumeRecovered, d.now(), other, ""
+			d.announceVolume(v.Volume, normal, v1alpha1.ReasonVolumeRecovered, "Recover", fmt.Sprintf(
+				"Claim %s (image %s) is back: pod %s/%s runs with it on node %s%s.",
+				v.Claim, v.ImageName(), pod.Namespace, pod.Name, other, d.after(entry)))
+		}
+	}
+}
+
+func (d *draft) after(entry *v1alpha1.FencedVolume) string {
+	if entry.DemandedAt == nil {
+		return ""
+	}
+	return fmt.Sprintf(", %.1f s after it was wanted there", d.s.Now.Sub(entry.DemandedAt.Time).Seconds())
+}
+
+func runningOn(node string, v Volume) *corev1.Pod {
+	for _, pod := range usersOn(node, v) {
+		if pod.Status.Phase == corev1.PodRunning && !volume.Terminating(pod) {
+			return pod
+		}
+	}
+	return nil
+}
+
+// tellPending says why nothing was asked of Ceph yet, and when it is looked at again.
+func (d *draft) tellPending(state nodeState) {
+	node := d.s.nodeName()
+	_, before := d.was(v1alpha1.ConditionFenced)
+	refused, allRefused := d.refusals()
+	phase, reason, note := v1alpha1.PhasePending, "", ""
+	switch {
+	case state == nodeGone:
+		reason, note = v1alpha1.ReasonWaiting, fmt.Sprintf("Node object %s is gone; nothing is fenced for a node that Kubernetes no longer knows", node)
+	case state == nodeUnsettled:
+		reason, note = v1alpha1.ReasonWaiting, fmt.Sprintf("The kubelet of node %s answers again, but the node is not Ready; nothing is fenced while it answers", node)
+	case BreakerOpen(d.s.Health):
+		reason, note = v1alpha1.ReasonBreakerOpen, breakerEvent(d.s).Note
+	case d.unreachable() != "":
+		reason, note = v1alpha1.ReasonCephUnreachable, fmt.Sprintf("Cannot fence node %s, so nothing is released; trying again: %s", node, d.unreachable())
+	case allRefused:
+		phase, reason, note = v1alpha1.PhaseRefused, refused.Reason, fmt.Sprintf("Refused to fence node %s: %s", node, refused.Message)
+	default:
+		reason, note = v1alpha1.ReasonNoDemand, fmt.Sprintf("Kubernetes does not want any volume of node %s elsewhere at the moment", node)
+	}
+	d.status.Phase = phase
+	d.say(note)
+	d.condition(v1alpha1.ConditionFenced, false, reason)
+	d.look(d.backoff())
+	if reason == before {
+		return
+	}
+	switch reason {
+	case v1alpha1.ReasonCephUnreachable:
+		d.announceNode(warning, v1alpha1.ReasonCephUnreachable, "Fence", note)
+	case v1alpha1.ReasonBreakerOpen:
+		d.announceNode(warning, v1alpha1.ReasonBreakerOpen, "Fence", note)
+	default:
+		if phase == v1alpha1.PhaseRefused {
+			d.announceNode(warning, v1alpha1.ReasonFenceRefused, "Fence", note)
+		}
+	}
+}
+
+// unreachable says why Ceph could not be asked about a volume; empty if it could.
+func (d *draft) unreachable() string {
+	for _, entry := range d.status.Volumes {
+		if entry.Phase == v1alpha1.VolumeHeld && entry.Reason == v1alpha1.ReasonCephUnreachable {
+			return entry.Message
+		}
+	}
+	return ""
+}
+
+// refusals gives the first refused volume, and whether no volume is left that is not refused.
+func (d *draft) refusals() (first *v1alpha1.FencedVolume, all bool) {
+	all = len(d.status.Volumes) > 0
+	for i := range d.status.Volumes {
+		switch entry := &d.status.Volumes[i]; {
+		case entry.Phase != v1alpha1.VolumeRefused:
+			all = false
+		case first == nil:
+			first = entry
+		}
+	}
+	return first, all && first != nil
+}
+
+// tally counts the volumes of the incident by how far they are.
+type tally struct {
+	wanted, releasing, recovering, recovered, refused int
+}
+
+func (d *draft) tally() tally {
+	var t tally
+	for _, entry := range d.status.Volumes {
+		switch entry.Phase {
+		case v1alpha1.VolumeReleasing:
+			t.wanted++
+			t.releasing++
+		case v1alpha1.VolumeReleased:
+			if v, ok := d.s.volume(entry.PersistentVolume); ok && waitsElsewhere(d.s.nodeName(), v) {
+				t.wanted++
+				t.recovering++
+			}
+		case v1alpha1.VolumeRecovered:
+			t.wanted++
+			t.recovered++
+		case v1alpha1.VolumeRefused:
+			t.wanted++
+			t.refused++
+		case v1alpha1.VolumeHeld:
+			if len(entry.Clients) > 0 {
+				t.wanted++
+				t.releasing++
+			}
+		}
+	}
+	return t
+}
+
+func waitsElsewhere(node string, v Volume) bool {
+	for _, pod := range v.Users {
+		if pod.Spec.NodeName != node && !volume.Finished(pod) && !volume.Terminating(pod) {
+			return true
+		}
+	}
+	return false
+}
+
+// tellProgress sets phase, message and conditions of an incident whose fence has begun, and when to look again.
+func (d *draft) tellProgress(state nodeState, missing map[string]refusal) {
+	t := d.tally()
+	node := d.s.nodeName()
+	d.status.Progress = fmt.Sprintf("%d/%d", t.recovered, t.wanted)
+	proven := d.allProven()
+	switch {
+	case !proven:
+		if d.status.Times.FencedAt == nil {
+			d.status.Phase = v1alpha1.PhaseFencing
+		}
+		d.say(fmt.Sprintf("Fencing node %s: %s", node, firstMissing(missing)))
+	case t.releasing > 0:
+		d.status.Phase = v1alpha1.PhaseReleasing
+		d.say(fmt.Sprintf("Node %s is fenced; moving %d of %d volumes away from it", node, t.releasing, t.wanted))
+	case t.recovering > 0:
+		d.status.Phase = v1alpha1.PhaseRecovering
+		d.say(fmt.Sprintf("Node %s is fenced and holds none of its volumes; waiting for %d of %d to run elsewhere", node, t.recovering, t.wanted))
+	default:
+		if d.status.Phase != v1alpha1.PhaseRecovered {
+			d.status.Times.RecoveredAt = d.now()
+		}
+		d.status.Phase = v1alpha1.PhaseRecovered
+		d.say(fmt.Sprintf("%d of %d volumes run elsewhere; node %s stays fenced until it is Ready with a new boot", t.recovered, t.wanted, node))
+	}
+	if state == nodeReturned {
+		d.say(fmt.Sprintf("Node %s is back with the boot that was cut off, and stays fenced: reboot it", node))
+	}
+	d.setConditions(state, t, proven, missing)
+	d.look(d.nextLook(t, proven))
+}
+
+func (d *draft) setConditions(state nodeState, t tally, proven bool, missing map[string]refusal) {
+	_, fencedBefore := d.was(v1alpha1.ConditionFenced)
+	_, liftedBefore := d.was(v1alpha1.ConditionLifted)
+	if proven {
+		d.condition(v1alpha1.ConditionFenced, true, v1alpha1.ReasonNodeFenced)
+	} else {
+		reason := v1alpha1.ReasonFenceUnproven
+		for _, m := range missing {
+			if m.reason == v1alpha1.ReasonCephUnreachable {
+				reason = m.reason
+			}
+		}
+		d.condition(v1alpha1.ConditionFenced, false, reason)
+		if reason == v1alpha1.ReasonCephUnreachable && reason != fencedBefore {
+			d.announceNode(warning, reason, "Fence", fmt.Sprintf(
+				"Cannot prove the fence of node %s, so nothing is released; trying again: %s.", d.s.nodeName(), firstMissing(missing)))
+		}
+	}
+	released := proven && t.releasing == 0 && t.refused == 0
+	d.condition(v1alpha1.ConditionReleased, released, pick(released, v1alpha1.ReasonVolumeReleased, v1alpha1.ReasonWaiting))
+	recovered := released && t.recovering == 0
+	d.condition(v1alpha1.ConditionRecovered, recovered, pick(recovered, v1alpha1.ReasonVolumeRecovered, v1alpha1.ReasonWaiting))
+	if state != nodeReturned {
+		d.condition(v1alpha1.ConditionLifted, false, v1alpha1.ReasonWaiting)
+		return
+	}
+	d.condition(v1alpha1.ConditionLifted, false, v1alpha1.ReasonNodeStillFenced)
+	if liftedBefore != v1alpha1.ReasonNodeStillFenced {
+		d.announceNode(warning, v1alpha1.ReasonNodeStillFenced, "Lift", fmt.Sprintf(
+			"Node %s is Ready again with the boot that was cut off (%s). Its old RBD mappings may be left, and would write again if the fence were lifted, "+
+				"so it stays fenced and tainted. Reboot it: the fence is lifted by itself once it is Ready with a new boot.",
+			d.s.nodeName(), d.s.Fence.Spec.BootID))
+	}
+}
+
+// nextLook: volumes and pods send watch events, Ceph does not.
+func (d *draft) nextLook(t tally, proven bool) time.Duration {
+	switch {
+	case !proven:
+		age := d.s.Now.Sub(d.status.Times.FencingAt.Time)
+		return min(max(age/4, 100*time.Millisecond), 15*time.Second)
+	case t.releasing > 0:
+		return 2 * time.Second
+	case t.refused > 0:
+		return 15 * time.Second
+	default:
+		return time.Minute
+	}
+}
+
+func firstMissing(missing map[string]refusal) string {
+	first := ""
+	for cluster, m := range missing {
+		if sentence := fmt.Sprintf("cluster %s: %s", cluster, m.message); first == "" || sentence < first {
+			first = sentence
+		}
+	}
+	return first
+}
+
+func pick(is bool, yes, no string) string {
+	if is {
+		return yes
+	}
+	return no
+}

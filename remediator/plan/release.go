@@ -1,0 +1,83 @@
+package plan
+
+import (
+	"fmt"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/rbd-rescue/rbd-rescue/api/v1alpha1"
+	"github.com/rbd-rescue/rbd-rescue/volume"
+)
+
+// attachmentPatience is how long the attach/detach controller may take to detach a released volume before its
+// VolumeAttachment is deleted for it: 0.1–0.8 s for one, about 2 volumes a second for many (facts/kubernetes.md §1 row p).
+const attachmentPatience = time.Minute
+
+// release gives the steps that take volumes from the failed node. It is the only place that makes them, it takes the
+// proof, and it leaves out every volume that the proof does not cover (S1).
+//
+// Each volume leaves volumesInUse and its stuck pods go; a pod goes only if all volumes that it uses go. A
+// VolumeAttachment is deleted only when no pod is left that would have it made again (facts/kubernetes.md §1 row l).
+func release(proof verified, s Snapshot, volumes []v1alpha1.FencedVolume) []Step {
+	var steps []Step
+	released := map[string]bool{}
+	clear := ClearVolumesInUse{}
+	for _, entry := range volumes {
+		v, ok := s.volume(entry.PersistentVolume)
+		if !ok || entry.Phase != v1alpha1.VolumeReleasing || !proof.covers(v.ClusterID, entry.Clients) {
+			continue
+		}
+		released[v.Name] = true
+		if inUse(s.Node, v) {
+			clear.UniqueNames = append(clear.UniqueNames, v.UniqueName)
+		}
+		va := attachmentTo(s.nodeName(), v)
+		if va != nil && len(usersOn(s.nodeName(), v)) == 0 && entry.ReleasingAt != nil &&
+			s.Now.Sub(entry.ReleasingAt.Time) > attachmentPatience {
+			steps = append(steps, DeleteAttachment{Name: va.Name, UID: va.UID})
+		}
+	}
+	if len(clear.UniqueNames) > 0 {
+		clear.Node, clear.UID, clear.BootID = s.Node.Name, s.Node.UID, s.Fence.Spec.BootID
+		steps = append(steps, clear)
+	}
+	for _, pod := range s.Pods {
+		if volume.Terminating(pod) && allReleased(s, pod, released) {
+			steps = append(steps, DeletePod{
+				Namespace: pod.Namespace, Name: pod.Name, UID: pod.UID, ResourceVersion: pod.ResourceVersion,
+				Done: podDeletedEvents(s, pod),
+			})
+		}
+	}
+	return steps
+}
+
+// allReleased tells whether a pod uses at least one released volume, and no held volume that is not.
+func allReleased(s Snapshot, pod *corev1.Pod, released map[string]bool) bool {
+	volumes := heldVolumes(s, pod)
+	for _, v := range volumes {
+		if !released[v.Name] {
+			return false
+		}
+	}
+	return len(volumes) > 0 && podRefusal(s, pod) == nil
+}
+
+func podDeletedEvents(s Snapshot, pod *corev1.Pod) []Event {
+	note := fmt.Sprintf("Force-deleted pod %s/%s, which was stuck on fenced node %s; Ceph refuses its writes, so its replacement may start elsewhere.",
+		pod.Namespace, pod.Name, s.nodeName())
+	event := Event{Type: corev1.EventTypeNormal, Reason: v1alpha1.ReasonPodForceDeleted, Action: "DeletePod", Note: note}
+	onPod, onFence := event, event
+	onPod.Regarding, onFence.Regarding = podReference(pod), fenceReference(s.Fence)
+	return []Event{onPod, onFence}
+}
+
+func (s Snapshot) volume(name string) (Volume, bool) {
+	for _, v := range s.Volumes {
+		if v.Name == name {
+			return v, true
+		}
+	}
+	return Volume{}, false
+}

@@ -1,0 +1,32 @@
+package plan
+
+import (
+	"slices"
+	"time"
+
+	"github.com/rbd-rescue/rbd-rescue/api/v1alpha1"
+	"github.com/rbd-rescue/rbd-rescue/ceph"
+)
+
+// entryTTL is how long an entry lives if nobody renews it: if rbd-rescue is gone, the fence must outlive it (S4).
+const entryTTL = 365 * 24 * time.Hour
+
+// entriesToWrite are the clients whose entry is not in the blocklist or has lived half its time, by cluster (S4). A
+// cluster that does not answer has none: it is tried again when it answers.
+func entriesToWrite(s Snapshot, clients []v1alpha1.FencedClient) []AddToBlocklist {
+	var steps []AddToBlocklist
+	for _, c := range clients {
+		cluster := s.Clusters[c.ClusterID]
+		address, err := ceph.ParseAddress(c.Address)
+		if err != nil || !cluster.Known || cluster.Error != nil || listed(cluster, address, s.Now.Add(entryTTL/2)) {
+			continue
+		}
+		at := slices.IndexFunc(steps, func(step AddToBlocklist) bool { return step.ClusterID == c.ClusterID })
+		if at < 0 {
+			at = len(steps)
+			steps = append(steps, AddToBlocklist{ClusterID: c.ClusterID, TTL: entryTTL})
+		}
+		steps[at].Clients = append(steps[at].Clients, address)
+	}
+	return steps
+}

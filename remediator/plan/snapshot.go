@@ -1,0 +1,78 @@
+package plan
+
+import (
+	"net/netip"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	storagev1 "k8s.io/api/storage/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/rbd-rescue/rbd-rescue/api/v1alpha1"
+	"github.com/rbd-rescue/rbd-rescue/ceph"
+	"github.com/rbd-rescue/rbd-rescue/volume"
+)
+
+// Snapshot is everything that a decision about one node is taken from, read at one time. Objects in it are shared with
+// the informer cache: they are read, never changed.
+type Snapshot struct {
+	Now time.Time
+	// Fence is the node's NodeFence; nil in Detect while there is none.
+	Fence *v1alpha1.NodeFence
+	// Node is nil when the API has no such node any more.
+	Node *corev1.Node
+	// Pods are all pods bound to the node.
+	Pods []*corev1.Pod
+	// Volumes are the RBD volumes that are attached to the node, that the node says it uses, or that the NodeFence lists.
+	Volumes []Volume
+	// Policies of the namespaces of these pods and claims. A namespace whose annotations mean nothing has the zero policy.
+	Policies map[string]v1alpha1.Policy
+	// UnfencedClaims are the claims of the node's pods whose storage can be written to and cannot be fenced here, with
+	// what they are (S6).
+	UnfencedClaims map[types.NamespacedName]string
+	// OtherNodes are the addresses that other nodes report as their own.
+	OtherNodes map[netip.Addr]string
+	// OtherClients are the clients of these volumes that a record names for the current boot of another node.
+	OtherClients map[ceph.Address]string
+	// Clusters by clusterID; only clusters that Volumes or the NodeFence name. Not filled for Detect.
+	Clusters map[string]Cluster
+	// Health of all nodes, for the breaker.
+	Health Health
+}
+
+// Volume is one RBD volume and who has to do with it.
+type Volume struct {
+	volume.Volume
+	// FormError says why the PersistentVolume's image cannot be told; nil if it can.
+	FormError error
+	// Attachments of the volume, to any node.
+	Attachments []*storagev1.VolumeAttachment
+	// Users are the pods that name the claim, on any node or on none.
+	Users []*corev1.Pod
+	// Record are the clients recorded for the failed node; nil if there is no record.
+	Record *v1alpha1.NodeClients
+	// Watchers of the image now. Not filled for Detect.
+	Watchers []ceph.Watcher
+	// WatchersError says why Ceph did not tell the watchers.
+	WatchersError error
+}
+
+// Cluster is what one Ceph cluster says.
+type Cluster struct {
+	// Known is false when no cluster of this clusterID is configured.
+	Known bool
+	// Error says why Ceph could not be read; the rest is then zero.
+	Error error
+	Map   ceph.OSDMap
+	// Own are rbd-rescue's own addresses in this cluster.
+	Own []ceph.Address
+	// Barrier is the epoch that every placement group of the volumes' pools is proven to have reached; 0 if none.
+	Barrier uint32
+	// BarrierError says which proof is missing.
+	BarrierError error
+}
+
+// Health counts nodes.
+type Health struct {
+	Nodes, Failed int
+}

@@ -1,0 +1,116 @@
+package plan
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/rbd-rescue/rbd-rescue/ceph"
+)
+
+// Step is one write that the rescuer carries out. It is data: it can be printed, compared and repeated, and it carries
+// the precondition under which it is right.
+type Step interface {
+	fmt.Stringer
+	step()
+}
+
+// AddToBlocklist cuts clients off, or extends their entries (S4).
+type AddToBlocklist struct {
+	ClusterID string
+	Clients   []ceph.Address
+	TTL       time.Duration
+}
+
+// RemoveFromBlocklist lifts entries (S3).
+type RemoveFromBlocklist struct {
+	ClusterID string
+	Clients   []ceph.Address
+}
+
+// TaintNode keeps new pods off the node.
+type TaintNode struct {
+	Node string
+	UID  types.UID
+}
+
+// UntaintNode lets pods back onto the node.
+type UntaintNode struct {
+	Node string
+	UID  types.UID
+}
+
+// ClearVolumesInUse takes volumes out of the dead node's status.volumesInUse, so that the attach/detach controller
+// detaches them by its normal, checked path (facts/kubernetes.md §1). It holds for the boot that is fenced only.
+type ClearVolumesInUse struct {
+	Node        string
+	UID         types.UID
+	BootID      string
+	UniqueNames []string
+}
+
+// DeletePod deletes a pod of the fenced node with no grace period, if it is still exactly the pod that was judged.
+type DeletePod struct {
+	Namespace, Name string
+	UID             types.UID
+	ResourceVersion string
+	// Done is announced once the pod is deleted.
+	Done []Event
+}
+
+// DeleteAttachment deletes a VolumeAttachment that the attach/detach controller left behind.
+type DeleteAttachment struct {
+	Name string
+	UID  types.UID
+}
+
+// ReleaseFinalizer lets a NodeFence go that somebody has deleted.
+type ReleaseFinalizer struct{}
+
+func (AddToBlocklist) step()      {}
+func (RemoveFromBlocklist) step() {}
+func (TaintNode) step()           {}
+func (UntaintNode) step()         {}
+func (ClearVolumesInUse) step()   {}
+func (DeletePod) step()           {}
+func (DeleteAttachment) step()    {}
+func (ReleaseFinalizer) step()    {}
+
+func (s AddToBlocklist) String() string {
+	return fmt.Sprintf("add %s to the blocklist of cluster %s for %s", join(s.Clients), s.ClusterID, s.TTL)
+}
+
+func (s RemoveFromBlocklist) String() string {
+	return fmt.Sprintf("remove %s from the blocklist of cluster %s", join(s.Clients), s.ClusterID)
+}
+func (s TaintNode) String() string   { return "taint node " + s.Node }
+func (s UntaintNode) String() string { return "remove the taint from node " + s.Node }
+func (s ClearVolumesInUse) String() string {
+	return fmt.Sprintf("clear %s from volumesInUse of node %s", strings.Join(s.UniqueNames, ", "), s.Node)
+}
+func (s DeletePod) String() string        { return "force-delete pod " + s.Namespace + "/" + s.Name }
+func (s DeleteAttachment) String() string { return "delete VolumeAttachment " + s.Name }
+func (ReleaseFinalizer) String() string   { return "remove the finalizer from the NodeFence" }
+
+func join(addresses []ceph.Address) string {
+	texts := make([]string, len(addresses))
+	for i, a := range addresses {
+		texts[i] = a.String()
+	}
+	return strings.Join(texts, ", ")
+}
+
+// Event is one sentence of the story that users read in kubectl describe.
+type Event struct {
+	// Regarding is the object that the reader looks at first.
+	Regarding corev1.ObjectReference
+	// Type is Normal for progress, Warning where a person may be needed.
+	Type   string
+	Reason string
+	// Action is the verb.
+	Action string
+	Note   string
+}

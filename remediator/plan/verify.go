@@ -1,0 +1,87 @@
+package plan
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/rbd-rescue/rbd-rescue/api/v1alpha1"
+	"github.com/rbd-rescue/rbd-rescue/ceph"
+)
+
+// expiryMargin is how long an entry must at least have left when something is released behind it.
+const expiryMargin = time.Hour
+
+// verified is the proof that clients are cut off. Only verify makes one, and release takes nothing else (S1).
+type verified struct {
+	epochs map[clientKey]uint32
+}
+
+type clientKey struct {
+	clusterID string
+	address   ceph.Address
+}
+
+// verify proves the fence from this very snapshot: a client is cut off if its entry is in the blocklist, does not run out
+// within the margin, and every placement group that serves the volumes has the OSD map that holds it.
+// What is not proven is told by cluster.
+func verify(s Snapshot, clients []v1alpha1.FencedClient) (verified, map[string]refusal) {
+	proof := verified{epochs: map[clientKey]uint32{}}
+	missing := map[string]refusal{}
+	for _, c := range clients {
+		cluster := s.Clusters[c.ClusterID]
+		address, err := ceph.ParseAddress(c.Address)
+		switch {
+		case err != nil:
+			missing[c.ClusterID] = refusal{v1alpha1.ReasonFenceUnproven, err.Error()}
+		case cluster.Error != nil:
+			missing[c.ClusterID] = refusal{v1alpha1.ReasonCephUnreachable, cluster.Error.Error()}
+		case !listed(cluster, address, s.Now.Add(expiryMargin)):
+			missing[c.ClusterID] = refusal{v1alpha1.ReasonFenceUnproven, fmt.Sprintf("%s is not on the blocklist yet", address)}
+		case cluster.BarrierError != nil:
+			missing[c.ClusterID] = refusal{v1alpha1.ReasonFenceUnproven, cluster.BarrierError.Error()}
+		case cluster.Barrier < cluster.Map.Epoch:
+			missing[c.ClusterID] = refusal{v1alpha1.ReasonFenceUnproven, fmt.Sprintf("not every OSD has confirmed OSD map %d yet", cluster.Map.Epoch)}
+		default:
+			proof.epochs[clientKey{c.ClusterID, address}] = cluster.Barrier
+		}
+	}
+	return proof, missing
+}
+
+// covers tells whether all clients of a volume are proven to be cut off. A volume without clients is not covered: that
+// nothing is known is no proof.
+func (p verified) covers(clusterID string, addresses []string) bool {
+	for _, text := range addresses {
+		address, err := ceph.ParseAddress(text)
+		if err != nil || p.epochs[clientKey{clusterID, address}] == 0 {
+			return false
+		}
+	}
+	return len(addresses) > 0
+}
+
+func (p verified) epoch(clusterID string, address ceph.Address) uint32 {
+	return p.epochs[clientKey{clusterID, address}]
+}
+
+// listed tells whether the blocklist holds the client until at least the given time.
+func listed(cluster Cluster, address ceph.Address, until time.Time) bool {
+	expiry, ok := cluster.Map.Blocklist[address]
+	return ok && expiry.After(until)
+}
+
+// NeedsBarrier tells whether the snapshot of an incident needs the proof of the placement groups: while an entry is not
+// proven or a volume is still to be released. It saves the probes in the long time between recovery and lift.
+func NeedsBarrier(nf *v1alpha1.NodeFence) bool {
+	for _, c := range nf.Status.Clients {
+		if c.Epoch == 0 {
+			return true
+		}
+	}
+	for _, v := range nf.Status.Volumes {
+		if v.Phase == v1alpha1.VolumeHeld || v.Phase == v1alpha1.VolumeReleasing {
+			return len(nf.Status.Clients) > 0
+		}
+	}
+	return false
+}

@@ -1,0 +1,124 @@
+// Package remediator reacts to failed nodes: it records clients while nodes are healthy, turns a failure into a NodeFence,
+// fences, releases, follows the recovery and lifts. This file is the one list of what runs; the decisions are in plan.
+package remediator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	storagev1 "k8s.io/api/storage/v1"
+	"k8s.io/utils/clock"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+
+	"github.com/rbd-rescue/rbd-rescue/api/v1alpha1"
+	"github.com/rbd-rescue/rbd-rescue/ceph"
+	"github.com/rbd-rescue/rbd-rescue/remediator/announce"
+	"github.com/rbd-rescue/rbd-rescue/remediator/detector"
+	"github.com/rbd-rescue/rbd-rescue/remediator/flagger"
+	"github.com/rbd-rescue/rbd-rescue/remediator/observe"
+	"github.com/rbd-rescue/rbd-rescue/remediator/recorder"
+	"github.com/rbd-rescue/rbd-rescue/remediator/rescuer"
+)
+
+// Options of the remediator.
+type Options struct {
+	// Clusters are the configured Ceph clusters.
+	Clusters *ceph.Clusters
+	// Clock is the real one but in tests.
+	Clock clock.PassiveClock
+}
+
+// Validate names what is missing.
+func (o Options) Validate() error {
+	if o.Clusters == nil || len(o.Clusters.IDs()) == 0 {
+		return errors.New("no Ceph cluster is configured: list at least one under cephClusters")
+	}
+	if o.Clock == nil {
+		return errors.New("no clock is given")
+	}
+	return nil
+}
+
+// Add wires everything that the remediator runs into a manager.
+func Add(ctx context.Context, mgr ctrl.Manager, options Options) error {
+	if err := options.Validate(); err != nil {
+		return err
+	}
+	if err := observe.AddIndexes(ctx, mgr.GetFieldIndexer()); err != nil {
+		return err
+	}
+	observer := &observe.Observer{Reader: mgr.GetClient(), Clusters: options.Clusters, Clock: options.Clock}
+	announcer := announce.New(mgr.GetEventRecorder(v1alpha1.FieldManager), options.Clock)
+	for _, controller := range []interface{ AddTo(ctrl.Manager) error }{
+		&recorder.Controller{Client: mgr.GetClient(), Observer: observer, Clusters: options.Clusters, Clock: options.Clock},
+		&flagger.Controller{Client: mgr.GetClient(), Observer: observer, Announcer: announcer},
+		&detector.Controller{Client: mgr.GetClient(), Observer: observer, Announcer: announcer},
+		&rescuer.Controller{
+			Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Observer: observer, Clusters: options.Clusters, Announcer: announcer,
+		},
+	} {
+		if err := controller.AddTo(mgr); err != nil {
+			return err
+		}
+	}
+	if err := mgr.Add(connectEarly(options.Clusters)); err != nil {
+		return fmt.Errorf("adding the early connection to Ceph: %w", err)
+	}
+	return nil
+}
+
+// connectEarly connects to every cluster at the start, so that a wrong key or address is told in the log before the first
+// failure, and the first fence does not wait for a connection. What fails is tried again when it is needed.
+func connectEarly(clusters *ceph.Clusters) manager.RunnableFunc {
+	return func(ctx context.Context) error {
+		for _, id := range clusters.IDs() {
+			ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
+			if _, err := clusters.Get(ctx, id); err != nil {
+				ctrl.LoggerFrom(ctx).Error(err, "Connecting to Ceph", "cluster", id)
+			}
+			cancel()
+		}
+		return nil
+	}
+}
+
+// CacheOptions keep of each object what is read, so that the caches of a large cluster stay small. An object of these
+// caches must not be written back whole: writers send patches.
+func CacheOptions() cache.Options {
+	return cache.Options{
+		DefaultTransform: cache.TransformStripManagedFields(),
+		ByObject: map[client.Object]cache.ByObject{
+			&corev1.Pod{}:                   {Transform: stripPod},
+			&corev1.Node{}:                  {Transform: stripNode},
+			&corev1.Namespace{}:             {},
+			&corev1.PersistentVolume{}:      {},
+			&corev1.PersistentVolumeClaim{}: {},
+			&storagev1.VolumeAttachment{}:   {},
+			&v1alpha1.NodeFence{}:           {},
+		},
+		ReaderFailOnMissingInformer: true,
+	}
+}
+
+func stripPod(object any) (any, error) {
+	if pod, ok := object.(*corev1.Pod); ok {
+		pod.ManagedFields = nil
+		pod.Spec = corev1.PodSpec{NodeName: pod.Spec.NodeName, Volumes: pod.Spec.Volumes}
+		pod.Status = corev1.PodStatus{Phase: pod.Status.Phase}
+	}
+	return object, nil
+}
+
+func stripNode(object any) (any, error) {
+	if node, ok := object.(*corev1.Node); ok {
+		node.ManagedFields = nil
+		node.Status.Images = nil
+	}
+	return object, nil
+}

@@ -1,0 +1,158 @@
+package rescuer
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	storagev1 "k8s.io/api/storage/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/util/workqueue"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"github.com/rbd-rescue/rbd-rescue/api/v1alpha1"
+	"github.com/rbd-rescue/rbd-rescue/ceph"
+	"github.com/rbd-rescue/rbd-rescue/remediator/announce"
+	"github.com/rbd-rescue/rbd-rescue/remediator/observe"
+	"github.com/rbd-rescue/rbd-rescue/remediator/plan"
+	"github.com/rbd-rescue/rbd-rescue/volume"
+)
+
+const (
+	// reconcileTimeout bounds one look at an incident, all calls to the API and to Ceph included.
+	reconcileTimeout = time.Minute
+	// incidentsAtOnce: a Ceph cluster that hangs must not hold up the incidents of another.
+	incidentsAtOnce = 4
+)
+
+// Controller reconciles NodeFences.
+type Controller struct {
+	// Client writes; its reads are cached.
+	Client client.Client
+	// Live reads the API itself: the NodeFence whose status is about to be replaced, the node before a release.
+	Live      client.Reader
+	Observer  *observe.Observer
+	Clusters  *ceph.Clusters
+	Announcer *announce.Announcer
+}
+
+// AddTo wires the controller's watches.
+func (c *Controller) AddTo(mgr ctrl.Manager) error {
+	err := ctrl.NewControllerManagedBy(mgr).Named("rescuer").
+		For(&v1alpha1.NodeFence{}).
+		Watches(&corev1.Node{}, handler.EnqueueRequestsFromMapFunc(c.fencesOfNode)).
+		Watches(&corev1.Pod{}, handler.EnqueueRequestsFromMapFunc(c.fencesOfPod)).
+		Watches(&storagev1.VolumeAttachment{}, handler.EnqueueRequestsFromMapFunc(c.fencesOfAttachment)).
+		WithOptions(controller.Options{
+			MaxConcurrentReconciles: incidentsAtOnce,
+			RateLimiter:             workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](20*time.Millisecond, 30*time.Second),
+		}).
+		Complete(c)
+	if err != nil {
+		return fmt.Errorf("adding the rescuer: %w", err)
+	}
+	return nil
+}
+
+// Reconcile gets one incident one step further.
+func (c *Controller) Reconcile(ctx context.Context, request reconcile.Request) (reconcile.Result, error) {
+	ctx, cancel := context.WithTimeout(ctx, reconcileTimeout)
+	defer cancel()
+	nf := &v1alpha1.NodeFence{}
+	if err := c.Live.Get(ctx, request.NamespacedName, nf); err != nil {
+		if apierrors.IsNotFound(err) {
+			forget(request.Name)
+			return reconcile.Result{}, nil
+		}
+		return reconcile.Result{}, fmt.Errorf("reading NodeFence %s: %w", request.Name, err)
+	}
+	snapshot, err := c.Observer.Incident(ctx, nf)
+	if err != nil {
+		return reconcile.Result{}, fmt.Errorf("observing node %s: %w", nf.Spec.NodeName, err)
+	}
+	next := plan.Next(snapshot)
+	if err := c.report(ctx, nf, next); err != nil { // status first: a crash in execute leaves a trace of what was meant (S8)
+		if apierrors.IsConflict(err) {
+			return reconcile.Result{RequeueAfter: time.Millisecond}, nil // somebody else wrote it: look again
+		}
+		return reconcile.Result{}, fmt.Errorf("recording the plan for node %s: %w", nf.Spec.NodeName, err)
+	}
+	if err := c.execute(ctx, nf, next.Steps); err != nil {
+		return reconcile.Result{}, fmt.Errorf("carrying out the plan for node %s: %w", nf.Spec.NodeName, err)
+	}
+	return reconcile.Result{RequeueAfter: next.Wait}, nil
+}
+
+// report stores the status if it changed, and then announces what it says.
+func (c *Controller) report(ctx context.Context, nf *v1alpha1.NodeFence, next plan.Decision) error {
+	before := nf.DeepCopy()
+	nf.Status = next.Status
+	if !equal(before.Status, nf.Status) {
+		// The resourceVersion makes it a replacement of exactly the status that was judged.
+		if err := c.Client.Status().Update(ctx, nf); err != nil {
+			return err
+		}
+	}
+	measure(before, nf)
+	c.Announcer.Announce(fenceReference(nf), next.Events)
+	return nil
+}
+
+func (c *Controller) fencesOfNode(ctx context.Context, node client.Object) []reconcile.Request {
+	return c.active(ctx, func(nf *v1alpha1.NodeFence) bool { return nf.Spec.NodeName == node.GetName() })
+}
+
+func (c *Controller) fencesOfPod(ctx context.Context, object client.Object) []reconcile.Request {
+	pod := object.(*corev1.Pod)
+	return c.active(ctx, func(nf *v1alpha1.NodeFence) bool {
+		if nf.Spec.NodeName == pod.Spec.NodeName {
+			return true
+		}
+		for _, claim := range volume.Claims(pod, pod.Namespace) {
+			for _, entry := range nf.Status.Volumes {
+				if entry.Claim == claim.String() {
+					return true
+				}
+			}
+		}
+		return false
+	})
+}
+
+func (c *Controller) fencesOfAttachment(ctx context.Context, object client.Object) []reconcile.Request {
+	va := object.(*storagev1.VolumeAttachment)
+	name, _ := volume.Attached(va)
+	return c.active(ctx, func(nf *v1alpha1.NodeFence) bool {
+		if nf.Spec.NodeName == va.Spec.NodeName {
+			return true
+		}
+		for _, entry := range nf.Status.Volumes {
+			if entry.PersistentVolume == name {
+				return true
+			}
+		}
+		return false
+	})
+}
+
+// active gives the incidents that are not over and for which matches holds. There are few, so none is looked up by index.
+func (c *Controller) active(ctx context.Context, matches func(*v1alpha1.NodeFence) bool) []reconcile.Request {
+	var fences v1alpha1.NodeFenceList
+	if err := c.Client.List(ctx, &fences, client.UnsafeDisableDeepCopy); err != nil {
+		ctrl.LoggerFrom(ctx).Error(err, "Listing NodeFences")
+		return nil
+	}
+	var requests []reconcile.Request
+	for i := range fences.Items {
+		if nf := &fences.Items[i]; nf.Active() && matches(nf) {
+			requests = append(requests, reconcile.Request{NamespacedName: types.NamespacedName{Name: nf.Name}})
+		}
+	}
+	return requests
+}

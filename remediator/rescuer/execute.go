@@ -1,0 +1,211 @@
+package rescuer
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+
+	corev1 "k8s.io/api/core/v1"
+	storagev1 "k8s.io/api/storage/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/ptr"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
+
+	"github.com/rbd-rescue/rbd-rescue/api/v1alpha1"
+	"github.com/rbd-rescue/rbd-rescue/remediator/plan"
+	"github.com/rbd-rescue/rbd-rescue/volume"
+)
+
+// writesAtOnce is how many pods are deleted at the same time: one after the other took 13.6 s for 40 (facts/kubernetes.md §5).
+const writesAtOnce = 16
+
+// execute carries out the steps of one decision. Every step is idempotent and carries its own precondition; one that no
+// longer holds is no error: the next look decides anew. Steps of one kind do not wait for each other.
+func (c *Controller) execute(ctx context.Context, nf *v1alpha1.NodeFence, steps []plan.Step) error {
+	releasing := slices.ContainsFunc(steps, releases)
+	if releasing && !c.stillSilent(ctx, nf) {
+		steps = slices.DeleteFunc(slices.Clone(steps), releases)
+	}
+	slots := make(chan struct{}, writesAtOnce)
+	var group sync.WaitGroup
+	failed := make([]error, len(steps))
+	for i, step := range steps {
+		group.Go(func() {
+			slots <- struct{}{}
+			defer func() { <-slots }()
+			ctrl.LoggerFrom(ctx).Info("Carrying out a step", "node", nf.Spec.NodeName, "step", step.String())
+			if err := c.carryOut(ctx, nf, step); err != nil {
+				failed[i] = fmt.Errorf("trying to %s: %w", step, err)
+			}
+		})
+	}
+	group.Wait()
+	return errors.Join(failed...)
+}
+
+func releases(step plan.Step) bool {
+	switch step.(type) {
+	case plan.ClearVolumesInUse, plan.DeletePod, plan.DeleteAttachment:
+		return true
+	default:
+		return false
+	}
+}
+
+// stillSilent reads the node from the API itself right before something is released: the cache may be old, and a kubelet
+// that answers again looks after its pods itself.
+func (c *Controller) stillSilent(ctx context.Context, nf *v1alpha1.NodeFence) bool {
+	node := &corev1.Node{}
+	err := c.Live.Get(ctx, client.ObjectKey{Name: nf.Spec.NodeName}, node)
+	if apierrors.IsNotFound(err) {
+		return true
+	}
+	_, failed := volume.Failed(node)
+	return err == nil && failed && volume.BootID(node) == nf.Spec.BootID
+}
+
+func (c *Controller) carryOut(ctx context.Context, nf *v1alpha1.NodeFence, step plan.Step) error {
+	switch s := step.(type) {
+	case plan.AddToBlocklist:
+		cluster, err := c.Clusters.Get(ctx, s.ClusterID)
+		if err != nil {
+			return err
+		}
+		return cluster.AddToBlocklist(ctx, s.Clients, s.TTL)
+	case plan.RemoveFromBlocklist:
+		cluster, err := c.Clusters.Get(ctx, s.ClusterID)
+		if err != nil {
+			return err
+		}
+		return cluster.RemoveFromBlocklist(ctx, s.Clients)
+	case plan.TaintNode:
+		return c.changeTaints(ctx, s.Node, s.UID, withTaint)
+	case plan.UntaintNode:
+		return c.changeTaints(ctx, s.Node, s.UID, withoutTaint)
+	case plan.ClearVolumesInUse:
+		return c.clearVolumesInUse(ctx, s)
+	case plan.DeletePod:
+		return c.deletePod(ctx, nf, s)
+	case plan.DeleteAttachment:
+		return c.deleteAttachment(ctx, s)
+	case plan.ReleaseFinalizer:
+		return c.releaseFinalizer(ctx, nf)
+	default:
+		return fmt.Errorf("no way to carry out %T", step)
+	}
+}
+
+func withTaint(taints []corev1.Taint) []corev1.Taint {
+	return append(withoutTaint(taints), corev1.Taint{Key: v1alpha1.TaintFenced, Effect: corev1.TaintEffectNoSchedule})
+}
+
+func withoutTaint(taints []corev1.Taint) []corev1.Taint {
+	return slices.DeleteFunc(slices.Clone(taints), func(t corev1.Taint) bool { return t.Key == v1alpha1.TaintFenced })
+}
+
+// changeTaints replaces the list under an optimistic lock: taints are an atomic list that other controllers write too.
+func (c *Controller) changeTaints(ctx context.Context, name string, uid types.UID, change func([]corev1.Taint) []corev1.Taint) error {
+	node := &corev1.Node{}
+	if err := c.Live.Get(ctx, client.ObjectKey{Name: name}, node); err != nil {
+		return client.IgnoreNotFound(err)
+	}
+	if node.UID != uid {
+		return nil
+	}
+	before := node.DeepCopy()
+	node.Spec.Taints = change(node.Spec.Taints)
+	if equality.Semantic.DeepEqual(before.Spec.Taints, node.Spec.Taints) {
+		return nil
+	}
+	return client.IgnoreNotFound(c.Client.Patch(ctx, node, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{})))
+}
+
+// patchOperation is one operation of a JSON patch (RFC 6902).
+type patchOperation struct {
+	Op    string `json:"op"`
+	Path  string `json:"path"`
+	Value any    `json:"value,omitempty"`
+}
+
+// clearVolumesInUse takes names out of the list by index, each guarded by a test of its value, of the node and of its boot:
+// if anything has changed the API server refuses the whole patch, and the next look decides anew.
+func (c *Controller) clearVolumesInUse(ctx context.Context, s plan.ClearVolumesInUse) error {
+	node := &corev1.Node{}
+	if err := c.Live.Get(ctx, client.ObjectKey{Name: s.Node}, node); err != nil {
+		return client.IgnoreNotFound(err)
+	}
+	patch := clearPatch(node, s)
+	if patch == nil {
+		return nil
+	}
+	text, err := json.Marshal(patch)
+	if err != nil {
+		return fmt.Errorf("encoding the patch: %w", err)
+	}
+	return client.IgnoreNotFound(c.Client.Status().Patch(ctx, node, client.RawPatch(types.JSONPatchType, text)))
+}
+
+func clearPatch(node *corev1.Node, s plan.ClearVolumesInUse) []patchOperation {
+	if node.UID != s.UID || volume.BootID(node) != s.BootID {
+		return nil
+	}
+	var removals []patchOperation
+	for i, name := range slices.Backward(node.Status.VolumesInUse) { // from the end, so that the indexes before stay right
+		if slices.Contains(s.UniqueNames, string(name)) {
+			path := fmt.Sprintf("/status/volumesInUse/%d", i)
+			removals = append(removals, patchOperation{Op: "test", Path: path, Value: string(name)}, patchOperation{Op: "remove", Path: path})
+		}
+	}
+	if removals == nil {
+		return nil
+	}
+	return append([]patchOperation{
+		{Op: "test", Path: "/metadata/uid", Value: string(s.UID)},
+		{Op: "test", Path: "/status/nodeInfo/bootID", Value: s.BootID},
+	}, removals...)
+}
+
+// deletePod deletes exactly the pod that was judged: a StatefulSet's next pod has the same name, and a pod that changed is
+// judged again.
+func (c *Controller) deletePod(ctx context.Context, nf *v1alpha1.NodeFence, s plan.DeletePod) error {
+	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: s.Namespace, Name: s.Name}}
+	err := c.Client.Delete(ctx, pod, client.GracePeriodSeconds(0),
+		client.Preconditions{UID: &s.UID, ResourceVersion: ptr.To(s.ResourceVersion)})
+	switch {
+	case err == nil:
+		podsDeleted.Inc()
+		c.Announcer.Announce(fenceReference(nf), s.Done)
+		return nil
+	case apierrors.IsNotFound(err):
+		return nil
+	default:
+		return err
+	}
+}
+
+func (c *Controller) deleteAttachment(ctx context.Context, s plan.DeleteAttachment) error {
+	va := &storagev1.VolumeAttachment{ObjectMeta: metav1.ObjectMeta{Name: s.Name}}
+	return client.IgnoreNotFound(c.Client.Delete(ctx, va, client.Preconditions{UID: &s.UID}))
+}
+
+func (c *Controller) releaseFinalizer(ctx context.Context, nf *v1alpha1.NodeFence) error {
+	before := nf.DeepCopy()
+	if !controllerutil.RemoveFinalizer(nf, v1alpha1.FinalizerFence) {
+		return nil
+	}
+	return client.IgnoreNotFound(c.Client.Patch(ctx, nf, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{})))
+}
+
+func fenceReference(nf *v1alpha1.NodeFence) corev1.ObjectReference {
+	return corev1.ObjectReference{APIVersion: v1alpha1.GroupVersion.String(), Kind: "NodeFence", Name: nf.Name, UID: nf.UID}
+}
+
+func equal(a, b v1alpha1.NodeFenceStatus) bool { return equality.Semantic.DeepEqual(a, b) }

@@ -1,0 +1,94 @@
+package rescuer
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"sigs.k8s.io/controller-runtime/pkg/metrics"
+
+	"github.com/rbd-rescue/rbd-rescue/api/v1alpha1"
+)
+
+var (
+	phases = prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: v1alpha1.MetricPrefix + "_nodefence_phase",
+		Help: "1 for the phase that a NodeFence is in; a NodeFence that was deleted has no series.",
+	}, []string{"nodefence", "phase"})
+
+	stepSeconds = prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Name: v1alpha1.MetricPrefix + "_step_duration_seconds",
+		Help: "Time that a step of an incident took: detect (NotReady to NodeFence), fence (first entry asked for to proof), " +
+			"release (proof to detached), attach (detached to attached elsewhere), recover (wanted to running elsewhere).",
+		Buckets: []float64{.1, .25, .5, 1, 2, 4, 8, 15, 30, 60, 120, 300, 600},
+	}, []string{"step"})
+
+	entryExpiry = prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: v1alpha1.MetricPrefix + "_fence_expiry_timestamp_seconds",
+		Help: "When the blocklist entry of an active NodeFence that ends first would end, as Unix time; it is renewed half-way.",
+	}, []string{"nodefence"})
+
+	podsDeleted = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: v1alpha1.MetricPrefix + "_pods_force_deleted_total",
+		Help: "Grows with each stuck pod of a fenced node that was force-deleted.",
+	})
+)
+
+func init() {
+	metrics.Registry.MustRegister(phases, stepSeconds, entryExpiry, podsDeleted)
+}
+
+// measure counts what changed between two states of an incident.
+func measure(before, after *v1alpha1.NodeFence) {
+	if before.Status.Phase != after.Status.Phase || before.Status.Phase == "" {
+		phases.DeletePartialMatch(prometheus.Labels{"nodefence": after.Name})
+	}
+	phases.WithLabelValues(after.Name, string(after.Status.Phase)).Set(1)
+	measureExpiry(after)
+	t, was := after.Status.Times, before.Status.Times
+	if was.DetectedAt == nil && t.DetectedAt != nil && t.NotReadyAt != nil {
+		observeStep("detect", t.DetectedAt.Sub(t.NotReadyAt.Time))
+	}
+	if was.FencedAt == nil && t.FencedAt != nil && t.FencingAt != nil {
+		observeStep("fence", t.FencedAt.Sub(t.FencingAt.Time))
+	}
+	old := map[string]v1alpha1.FencedVolume{}
+	for _, v := range before.Status.Volumes {
+		old[v.PersistentVolume] = v
+	}
+	for _, v := range after.Status.Volumes {
+		o := old[v.PersistentVolume]
+		if o.ReleasedAt == nil && v.ReleasedAt != nil && v.ReleasingAt != nil {
+			observeStep("release", v.ReleasedAt.Sub(v.ReleasingAt.Time))
+		}
+		if o.AttachedAt == nil && v.AttachedAt != nil && v.ReleasedAt != nil {
+			observeStep("attach", v.AttachedAt.Sub(v.ReleasedAt.Time))
+		}
+		if o.RecoveredAt == nil && v.RecoveredAt != nil && v.DemandedAt != nil {
+			observeStep("recover", v.RecoveredAt.Sub(v.DemandedAt.Time))
+		}
+	}
+}
+
+func measureExpiry(nf *v1alpha1.NodeFence) {
+	var first time.Time
+	for _, c := range nf.Status.Clients {
+		if c.Until != nil && (first.IsZero() || c.Until.Time.Before(first)) {
+			first = c.Until.Time
+		}
+	}
+	if first.IsZero() || !nf.Active() {
+		entryExpiry.DeleteLabelValues(nf.Name)
+		return
+	}
+	entryExpiry.WithLabelValues(nf.Name).Set(float64(first.Unix()))
+}
+
+func observeStep(step string, took time.Duration) {
+	stepSeconds.WithLabelValues(step).Observe(took.Seconds())
+}
+
+// forget drops the series of a NodeFence that is gone.
+func forget(name string) {
+	phases.DeletePartialMatch(prometheus.Labels{"nodefence": name})
+	entryExpiry.DeleteLabelValues(name)
+}
