@@ -16,7 +16,8 @@ func Attached(va *storagev1.VolumeAttachment) (persistentVolume string, attached
 }
 
 // Held are the RBD volumes among the PersistentVolumes that the VolumeAttachments attach to a failed node. A volume of a
-// form that Parse does not know is held as well. lookup returns nil for a PersistentVolume that is gone.
+// form that Parse does not know is held as well; one whose claim is gone is not: a new claim of that name is another
+// volume. lookup returns nil for a PersistentVolume that is gone.
 func Held(attachments []storagev1.VolumeAttachment, lookup func(name string) *corev1.PersistentVolume) []Volume {
 	var held []Volume
 	for i := range attachments {
@@ -25,7 +26,7 @@ func Held(attachments []storagev1.VolumeAttachment, lookup func(name string) *co
 			continue
 		}
 		pv := lookup(name)
-		if pv == nil || !IsRBD(pv) {
+		if pv == nil || !IsRBD(pv) || pv.Status.Phase == corev1.VolumeReleased {
 			continue
 		}
 		v, _ := Parse(pv) // the unknown form is told when it is to be fenced; being held does not depend on it

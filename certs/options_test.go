@@ -1,0 +1,36 @@
+package certs
+
+import (
+	"net"
+	"testing"
+	"time"
+)
+
+func TestOptionsNameTheFieldAndTheFix(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		change func(*Options)
+		want   string
+	}{
+		"with a name":             {change: func(*Options) {}},
+		"with an address only":    {change: func(o *Options) { o.DNSNames, o.IPs = nil, []net.IP{net.IPv4(10, 88, 0, 1)} }},
+		"without a Secret":        {change: func(o *Options) { o.SecretName = "" }, want: "certs: SecretNamespace and SecretName are needed: set both"},
+		"without a configuration": {change: func(o *Options) { o.WebhookConfiguration = "" }, want: "certs: WebhookConfiguration is empty: set the name of the MutatingWebhookConfiguration"},
+		"without any name":        {change: func(o *Options) { o.DNSNames = nil }, want: "certs: neither DNSNames nor IPs is set: set the names by which the API server calls the webhook"},
+		"with an address as name": {change: func(o *Options) { o.DNSNames = []string{"10.88.0.1"} }, want: "certs: DNSNames has the address 10.88.0.1: set it in IPs"},
+		"with a CA that is shorter than what it signs": {
+			change: func(o *Options) { o.CADuration = time.Hour },
+			want:   "certs: CADuration is 1h0m0s and LeafDuration 168h0m0s: set CADuration to the longer time",
+		},
+	} {
+		opts := testOptions()
+		test.change(&opts)
+		got := ""
+		if err := opts.Validate(); err != nil {
+			got = err.Error()
+		}
+		if got != test.want {
+			t.Errorf("%s: %q, want %q", name, got, test.want)
+		}
+	}
+}

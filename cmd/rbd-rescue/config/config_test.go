@@ -1,0 +1,122 @@
+package config
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+const head = "apiVersion: config.rbd-rescue.io/v1alpha1\nkind: RemediatorConfiguration\n"
+
+func TestParseTakes(t *testing.T) {
+	t.Parallel()
+	for name, text := range map[string]string{
+		"monitors of every form": head + `cephClusters:
+- {clusterID: a, user: rbd-rescue, keyFile: /k, monitors: ["10.0.0.1:6789", "v2:10.0.0.1:3300", "[v2:10.0.0.1:3300,v1:10.0.0.1:6789]", "[fd00::1]:6789", "mon.example:3300"]}
+`,
+		"monitors from ceph-csi's ConfigMap": head + `cephClusters:
+- {clusterID: a, user: rbd-rescue, keyFile: /k, monitorsFrom: {namespace: rook-ceph, name: rook-ceph-csi-config, key: csi-cluster-config-json}}
+`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			if _, err := Parse([]byte(text)); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+func TestParseSaysWhichFieldIsWrong(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct{ text, want string }{
+		"an empty file":           {"", `apiVersion: must be`},
+		"another kind":            {strings.Replace(head, "Remediator", "Webhook", 1), `kind: must be "RemediatorConfiguration"`},
+		"no cluster":              {head, "cephClusters: list at least one"},
+		"a field that is unknown": {head + "cephCluster: []\n", `unknown field "cephCluster"`},
+		"a typo in a cluster":     {head + "cephClusters: [{clusterIdentity: a}]\n", `unknown field "clusterIdentity"`},
+		"a wrong type":            {head + "cephClusters: yes\n", "cephClusters"},
+		"no clusterID":            {head + "cephClusters: [{user: u, keyFile: /k, monitors: ['1.2.3.4:1']}]\n", "cephClusters[0].clusterID: is missing"},
+		"no user":                 {head + "cephClusters: [{clusterID: a, keyFile: /k, monitors: ['1.2.3.4:1']}]\n", "cephClusters[0].user: is missing"},
+		"a user with client.":     {head + "cephClusters: [{clusterID: a, user: client.u, keyFile: /k, monitors: ['1.2.3.4:1']}]\n", `write it without "client.": "u"`},
+		"no key file":             {head + "cephClusters: [{clusterID: a, user: u, monitors: ['1.2.3.4:1']}]\n", "cephClusters[0].keyFile: is missing"},
+		"no monitors":             {head + "cephClusters: [{clusterID: a, user: u, keyFile: /k}]\n", "cephClusters[0].monitors: is missing"},
+		"monitors twice": {
+			head + "cephClusters: [{clusterID: a, user: u, keyFile: /k, monitors: ['1.2.3.4:1'], monitorsFrom: {namespace: n, name: c, key: k}}]\n",
+			"cephClusters[0]: give monitors or monitorsFrom, not both",
+		},
+		"half a ConfigMap": {
+			head + "cephClusters: [{clusterID: a, user: u, keyFile: /k, monitorsFrom: {name: c}}]\n", "cephClusters[0].monitorsFrom.namespace: is missing",
+		},
+		"a monitor without a port": {
+			head + "cephClusters: [{clusterID: a, user: u, keyFile: /k, monitors: ['1.2.3.4']}]\n", `cephClusters[0].monitors[0]: "1.2.3.4" is not an address with a port`,
+		},
+		"one cluster twice": {
+			head + "cephClusters: [{clusterID: a, user: u, keyFile: /k, monitors: ['1.2.3.4:1']}, {clusterID: a, user: u, keyFile: /k, monitors: ['1.2.3.4:1']}]\n",
+			`cephClusters[1].clusterID: "a" is cephClusters[0] already`,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			_, err := Parse([]byte(test.text))
+			if err == nil || !strings.Contains(err.Error(), test.want) {
+				t.Errorf("got %v, want %q in it", err, test.want)
+			}
+		})
+	}
+}
+
+func TestLoadNamesTheFile(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "config.yaml")
+	if _, err := Load(path); err == nil || !strings.Contains(err.Error(), path) {
+		t.Errorf("got %v", err)
+	}
+	if err := os.WriteFile(path, []byte(head), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Load(path); err == nil || !strings.Contains(err.Error(), path) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestKeyFile(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		text string
+		ok   bool
+	}{
+		"a key alone": {"AQBkey==\n", true},
+		"a keyring":   {"[client.rbd-rescue]\n\tkey = AQBkey==\n", false},
+		"nothing":     {"\n", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			path := filepath.Join(t.TempDir(), "key")
+			if err := os.WriteFile(path, []byte(test.text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			key, err := CephCluster{ClusterID: "a", User: "u", KeyFile: path}.Key()
+			if (err == nil) != test.ok || (test.ok && key != "AQBkey==") {
+				t.Errorf("got %q, %v", key, err)
+			}
+			if err != nil && strings.Contains(err.Error(), "AQBkey") {
+				t.Errorf("the error tells the key: %v", err)
+			}
+		})
+	}
+}
+
+func TestMonitorsOfCephCSI(t *testing.T) {
+	t.Parallel()
+	text := `[{"clusterID":"a","monitors":["10.0.0.1:6789"],"rbd":{"radosNamespace":"x"}},{"clusterID":"b","monitors":[]}]`
+	if monitors, err := monitorsOf("a", text); err != nil || len(monitors) != 1 {
+		t.Errorf("got %v, %v", monitors, err)
+	}
+	for _, wrong := range []struct{ id, text string }{{"b", text}, {"c", text}, {"a", "{"}} {
+		if monitors, err := monitorsOf(wrong.id, wrong.text); err == nil {
+			t.Errorf("%s: took %v", wrong.id, monitors)
+		}
+	}
+}

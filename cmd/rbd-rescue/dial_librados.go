@@ -1,0 +1,14 @@
+//go:build librados
+
+package main
+
+import (
+	"context"
+
+	"github.com/rbd-rescue/rbd-rescue/ceph"
+	"github.com/rbd-rescue/rbd-rescue/ceph/librados"
+)
+
+func dial(ctx context.Context, monitors []string, user, key string) (ceph.Conn, error) {
+	return librados.Dial(ctx, librados.Options{Monitors: monitors, User: user, Key: key})
+}

@@ -1,0 +1,69 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/go-logr/zapr"
+	"github.com/spf13/pflag"
+	uberzap "go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+	"k8s.io/apimachinery/pkg/runtime"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/rest"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/log/zap"
+
+	"github.com/rbd-rescue/rbd-rescue/api/v1alpha1"
+)
+
+// serving are the flags that both commands have.
+type serving struct {
+	namespace      string
+	metricsAddress string
+	probeAddress   string
+	verbosity      int
+}
+
+func (s *serving) addFlags(flags *pflag.FlagSet) {
+	flags.StringVar(&s.namespace, "namespace", os.Getenv("POD_NAMESPACE"), "namespace that rbd-rescue runs in; by default $POD_NAMESPACE")
+	flags.StringVar(&s.metricsAddress, "metrics-bind-address", ":8080", `address of the metrics; "0" for none`)
+	flags.StringVar(&s.probeAddress, "health-probe-bind-address", ":8081", `address of /healthz and /readyz; "0" for none`)
+	flags.IntVarP(&s.verbosity, "verbosity", "v", 0, "0 logs what changes in the world, 1 also why nothing does")
+}
+
+func (s *serving) validate() error {
+	if s.namespace == "" {
+		return errors.New("--namespace: is missing, and $POD_NAMESPACE is not set")
+	}
+	return nil
+}
+
+// setUp makes the logger and reads where the API server is.
+func (s *serving) setUp(name string) (*rest.Config, error) {
+	logger := zapr.NewLogger(zap.NewRaw(
+		zap.Level(zapcore.Level(-s.verbosity)), //nolint:gosec // a handful of levels
+		zap.RawZapOpts(uberzap.AddCaller()),
+	))
+	ctrl.SetLogger(logger)
+	config, err := ctrl.GetConfig()
+	if err != nil {
+		return nil, fmt.Errorf("finding the Kubernetes API (in the cluster, $KUBECONFIG or --kubeconfig): %w", err)
+	}
+	config.UserAgent = strings.Join([]string{"rbd-rescue-" + name, version}, "/")
+	config.QPS = -1 // a release is bounded by its own concurrency; the API server's priority and fairness does the rest
+	return config, nil
+}
+
+func scheme() (*runtime.Scheme, error) {
+	s := runtime.NewScheme()
+	if err := clientgoscheme.AddToScheme(s); err != nil {
+		return nil, fmt.Errorf("registering the Kubernetes kinds: %w", err)
+	}
+	if err := v1alpha1.AddToScheme(s); err != nil {
+		return nil, fmt.Errorf("registering NodeFence: %w", err)
+	}
+	return s, nil
+}

@@ -1,0 +1,88 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"net"
+
+	"github.com/spf13/cobra"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/healthz"
+	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
+
+	"github.com/rbd-rescue/rbd-rescue/certs"
+	"github.com/rbd-rescue/rbd-rescue/webhook"
+)
+
+// webhookOptions are the flags of the webhook command.
+type webhookOptions struct {
+	serving
+	port          int
+	dnsNames      []string
+	ips           []net.IP
+	secretName    string
+	configuration string
+}
+
+func webhookCommand() *cobra.Command {
+	var o webhookOptions
+	command := &cobra.Command{
+		Use:   "webhook",
+		Short: "Flags new pods whose volume a failed node still holds",
+		Args:  cobra.NoArgs,
+		RunE: func(command *cobra.Command, _ []string) error {
+			return runWebhook(command.Context(), o)
+		},
+	}
+	flags := command.Flags()
+	o.addFlags(flags)
+	flags.IntVar(&o.port, "port", 9443, "port of the webhook")
+	flags.StringSliceVar(&o.dnsNames, "dns-names", nil, "DNS names in the serving certificate; by default the Service's, rbd-rescue-webhook.NAMESPACE.svc")
+	flags.IPSliceVar(&o.ips, "ip-addresses", nil, "IP addresses in the serving certificate")
+	flags.StringVar(&o.secretName, "ca-secret", "rbd-rescue-webhook-ca", "Secret that the replicas share their CA through; it is made if it is not there")
+	flags.StringVar(&o.configuration, "webhook-configuration", "rbd-rescue-webhook", "MutatingWebhookConfiguration whose caBundle is kept")
+	return command
+}
+
+func runWebhook(ctx context.Context, o webhookOptions) error {
+	if err := o.validate(); err != nil {
+		return err
+	}
+	if len(o.dnsNames) == 0 {
+		o.dnsNames = []string{fmt.Sprintf("rbd-rescue-webhook.%s.svc", o.namespace)}
+	}
+	restConfig, err := o.setUp("webhook")
+	if err != nil {
+		return err
+	}
+	kinds, err := scheme()
+	if err != nil {
+		return err
+	}
+	certificates := certs.Options{
+		SecretNamespace: o.namespace, SecretName: o.secretName, DNSNames: o.dnsNames, IPs: o.ips, WebhookConfiguration: o.configuration,
+	}
+	caches := webhook.CacheOptions()
+	maps.Copy(caches.ByObject, certs.CacheByObject(certificates))
+	mgr, err := ctrl.NewManager(restConfig, ctrl.Options{
+		Scheme:                 kinds,
+		Cache:                  caches,
+		Metrics:                metricsserver.Options{BindAddress: o.metricsAddress},
+		HealthProbeBindAddress: o.probeAddress,
+	})
+	if err != nil {
+		return fmt.Errorf("setting the manager up: %w", err)
+	}
+	source, err := certs.Add(mgr, certificates)
+	if err != nil {
+		return err
+	}
+	if err := webhook.Add(ctx, mgr, webhook.Options{Port: o.port, GetCertificate: source.GetCertificate}); err != nil {
+		return err
+	}
+	if err := mgr.AddHealthzCheck("ping", healthz.Ping); err != nil {
+		return fmt.Errorf("adding the health check: %w", err)
+	}
+	return mgr.Start(ctx)
+}

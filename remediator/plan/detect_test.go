@@ -1,0 +1,93 @@
+package plan
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/rbd-rescue/rbd-rescue/api/v1alpha1"
+)
+
+func noFence(s *Snapshot) { s.Fence = nil }
+
+func TestDetect(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		snapshot Snapshot
+		creates  bool
+		why      string
+		events   int
+	}{
+		"makes an incident of a failed node whose volume is wanted": {snapshot: incident(noFence), creates: true},
+		"makes one after an earlier incident has ended": {
+			snapshot: incident(func(s *Snapshot) { s.Fence.Status.Phase = v1alpha1.PhaseLifted }), creates: true,
+		},
+		"makes none while one is active":             {snapshot: incident(), why: "is active"},
+		"makes none for a node that is Ready":        {snapshot: incident(noFence, nodeReady("boot-1")), why: "not failed"},
+		"makes none for a node that is gone":         {snapshot: incident(noFence, func(s *Snapshot) { s.Node = nil; s.Fence = nil }), why: "gone"},
+		"makes none without demand":                  {snapshot: incident(noFence, func(s *Snapshot) { s.Pods[0].DeletionTimestamp = nil }), why: "wanted"},
+		"makes none for a namespace that is out":     {snapshot: incident(noFence, func(s *Snapshot) { clear(s.Policies) }), why: "wanted"},
+		"makes none for a namespace that observes":   {snapshot: incident(noFence, observing), why: "wanted"},
+		"S3: refuses a node that has no bootID":      {snapshot: incident(noFence, func(s *Snapshot) { s.Node.Status.NodeInfo.BootID = "" }), why: "bootID", events: 1},
+		"S7: makes none while the breaker is open":   {snapshot: incident(noFence, func(s *Snapshot) { s.Health = Health{Nodes: 4, Failed: 2} }), why: "breaker", events: 1},
+		"S5: a pod's own annotations change nothing": {snapshot: incident(noFence, forged), why: "not failed"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			v := Detect(test.snapshot)
+			if (v.Create != nil) != test.creates || !strings.Contains(v.Why, test.why) || len(v.Events) != test.events {
+				t.Errorf("got %+v", v)
+			}
+		})
+	}
+}
+
+func observing(s *Snapshot) { s.Policies["shop"] = v1alpha1.Policy{Mode: v1alpha1.ModeObserve} }
+
+// forged is a healthy node with a pod whose owner claims that the node holds its volumes.
+func forged(s *Snapshot) {
+	nodeReady("boot-1")(s)
+	s.Pods[0].Labels = map[string]string{v1alpha1.LabelHeld: "true"}
+	s.Pods[0].Annotations = map[string]string{v1alpha1.AnnotationHeldVolumes: `[{"claim":"shop/data","volume":"pv-1","node":"node-a"}]`}
+}
+
+func TestIncidentNameIsTheSameForTheSameFailure(t *testing.T) {
+	t.Parallel()
+	name := incidentName("node-a", "boot-1", now)
+	if again := incidentName("node-a", "boot-1", now.In(time.FixedZone("x", 3600))); again != name {
+		t.Errorf("%s and %s", name, again)
+	}
+	for _, other := range []string{incidentName("node-a", "boot-2", now), incidentName("node-a", "boot-1", now.Add(time.Second))} {
+		if other == name {
+			t.Errorf("two failures are both %s", name)
+		}
+	}
+	if long := incidentName(strings.Repeat("n", 253), "boot-1", now); len(long) > 253 {
+		t.Errorf("name of %d characters", len(long))
+	}
+}
+
+func TestBreaker(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		nodes, failed int
+		open          bool
+	}{
+		{1, 1, false}, {2, 1, false}, {2, 2, true}, {3, 1, false}, {3, 2, true}, {6, 2, false}, {6, 3, true}, {100, 34, false}, {100, 35, true}, {0, 0, false},
+	} {
+		if got := BreakerOpen(Health{Nodes: test.nodes, Failed: test.failed}); got != test.open {
+			t.Errorf("%d of %d failed: open is %v", test.failed, test.nodes, got)
+		}
+	}
+}
+
+func TestDemandIgnoresFinishedPods(t *testing.T) {
+	t.Parallel()
+	done := podOn("node-a", "job")
+	done.Status.Phase = corev1.PodSucceeded
+	if wanted, missing := demand("node-a", heldVolume("pv-1", "data", "img", done)); wanted {
+		t.Errorf("a finished pod is demand (%s)", missing)
+	}
+}

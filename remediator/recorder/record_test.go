@@ -1,0 +1,127 @@
+package recorder
+
+import (
+	"net/netip"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/rbd-rescue/rbd-rescue/api/v1alpha1"
+	"github.com/rbd-rescue/rbd-rescue/ceph"
+)
+
+func node(name, ip, boot string, ready corev1.ConditionStatus) *corev1.Node {
+	return &corev1.Node{
+		ObjectMeta: metav1.ObjectMeta{Name: name, UID: types.UID(name)},
+		Status: corev1.NodeStatus{
+			Conditions: []corev1.NodeCondition{{Type: corev1.NodeReady, Status: ready}},
+			Addresses:  []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: ip}},
+			NodeInfo:   corev1.NodeSystemInfo{BootID: boot},
+		},
+	}
+}
+
+func watchers(addresses ...string) []ceph.Watcher {
+	var list []ceph.Watcher
+	for _, a := range addresses {
+		list = append(list, ceph.Watcher{Address: ceph.MustParseAddress(a)})
+	}
+	return list
+}
+
+func clientsOf(boot string, addresses ...string) v1alpha1.NodeClients {
+	return v1alpha1.NodeClients{NodeUID: "a", BootID: boot, Clients: addresses}
+}
+
+func TestNextRecord(t *testing.T) {
+	t.Parallel()
+	a := node("a", "10.0.0.1", "boot-1", corev1.ConditionTrue)
+	b := node("b", "10.0.0.2", "boot-9", corev1.ConditionTrue)
+	others := map[netip.Addr]string{netip.MustParseAddr("10.0.0.2"): "b"}
+	for name, test := range map[string]struct {
+		seen     sighting
+		want     v1alpha1.ClientRecord
+		complete bool
+	}{
+		"records the watcher of the one node that has the volume": {
+			seen:     sighting{attached: []*corev1.Node{a}, watchers: watchers("10.0.0.1:0/42")},
+			want:     v1alpha1.ClientRecord{"a": clientsOf("boot-1", "10.0.0.1:0/42")},
+			complete: true,
+		},
+		"records a watcher on another network of that node": {
+			seen:     sighting{attached: []*corev1.Node{a}, watchers: watchers("192.168.7.1:0/42")},
+			want:     v1alpha1.ClientRecord{"a": clientsOf("boot-1", "192.168.7.1:0/42")},
+			complete: true,
+		},
+		"looks again while the image is not open yet": {
+			seen: sighting{attached: []*corev1.Node{a}},
+			want: v1alpha1.ClientRecord{},
+		},
+		"keeps what is known of this boot when the watcher is gone for a moment": {
+			seen:     sighting{record: v1alpha1.ClientRecord{"a": clientsOf("boot-1", "10.0.0.1:0/42")}, attached: []*corev1.Node{a}},
+			want:     v1alpha1.ClientRecord{"a": clientsOf("boot-1", "10.0.0.1:0/42")},
+			complete: true,
+		},
+		"adds the client of a new mapping in the same boot": {
+			seen: sighting{
+				record:   v1alpha1.ClientRecord{"a": clientsOf("boot-1", "10.0.0.1:0/42")},
+				attached: []*corev1.Node{a}, watchers: watchers("10.0.0.1:0/43"),
+			},
+			want:     v1alpha1.ClientRecord{"a": clientsOf("boot-1", "10.0.0.1:0/42", "10.0.0.1:0/43")},
+			complete: true,
+		},
+		"forgets the clients of the boot before": {
+			seen: sighting{
+				record:   v1alpha1.ClientRecord{"a": clientsOf("boot-0", "10.0.0.1:0/42")},
+				attached: []*corev1.Node{a}, watchers: watchers("10.0.0.1:0/43"),
+			},
+			want:     v1alpha1.ClientRecord{"a": clientsOf("boot-1", "10.0.0.1:0/43")},
+			complete: true,
+		},
+		"S2: never takes a watcher on another node's address": {
+			seen: sighting{attached: []*corev1.Node{a}, watchers: watchers("10.0.0.2:0/7"), others: others},
+			want: v1alpha1.ClientRecord{},
+		},
+		"S2: never takes a client that is recorded for another node": {
+			seen: sighting{
+				record:   v1alpha1.ClientRecord{"b": {BootID: "boot-9", Clients: []string{"192.168.7.2:0/7"}}},
+				attached: []*corev1.Node{a}, watchers: watchers("192.168.7.2:0/7"),
+			},
+			want: v1alpha1.ClientRecord{"b": {BootID: "boot-9", Clients: []string{"192.168.7.2:0/7"}}},
+		},
+		"S2: never takes rbd-rescue's own client": {
+			seen: sighting{attached: []*corev1.Node{a}, watchers: watchers("10.0.0.1:0/1"), own: []ceph.Address{ceph.MustParseAddress("10.0.0.1:0/1")}},
+			want: v1alpha1.ClientRecord{},
+		},
+		"S2: records nothing for a node that is not Ready": {
+			seen: sighting{
+				attached: []*corev1.Node{node("a", "10.0.0.1", "boot-1", corev1.ConditionUnknown)},
+				watchers: watchers("10.0.0.1:0/42"),
+			},
+			want: v1alpha1.ClientRecord{},
+		},
+		"tells the clients of two nodes apart by their addresses": {
+			seen: sighting{attached: []*corev1.Node{a, b}, watchers: watchers("10.0.0.1:0/42", "10.0.0.2:0/7")},
+			want: v1alpha1.ClientRecord{
+				"a": clientsOf("boot-1", "10.0.0.1:0/42"),
+				"b": {NodeUID: "b", BootID: "boot-9", Clients: []string{"10.0.0.2:0/7"}},
+			},
+			complete: true,
+		},
+		"does not guess whose a watcher is when two nodes have the volume": {
+			seen: sighting{attached: []*corev1.Node{a, b}, watchers: watchers("192.168.7.1:0/42")},
+			want: v1alpha1.ClientRecord{},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			got, complete := next(test.seen)
+			if diff := cmp.Diff(test.want, got); diff != "" || complete != test.complete {
+				t.Errorf("complete %v, record (-want +got):\n%s", complete, diff)
+			}
+		})
+	}
+}

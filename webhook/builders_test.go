@@ -1,0 +1,64 @@
+package webhook
+
+import (
+	corev1 "k8s.io/api/core/v1"
+	storagev1 "k8s.io/api/storage/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/rbd-rescue/rbd-rescue/api/v1alpha1"
+)
+
+const rbdDriver = "rook-ceph.rbd.csi.ceph.com"
+
+func claim(namespace, name string) types.NamespacedName {
+	return types.NamespacedName{Namespace: namespace, Name: name}
+}
+
+func heldVolume(claim, volume, node string) v1alpha1.HeldVolume {
+	return v1alpha1.HeldVolume{Claim: claim, Volume: volume, Node: node}
+}
+
+func node(name string, ready corev1.ConditionStatus) *corev1.Node {
+	return &corev1.Node{
+		ObjectMeta: metav1.ObjectMeta{Name: name},
+		Status: corev1.NodeStatus{Conditions: []corev1.NodeCondition{
+			{Type: corev1.NodeMemoryPressure, Status: corev1.ConditionUnknown},
+			{Type: corev1.NodeReady, Status: ready, Reason: "NodeStatusUnknown"},
+		}},
+	}
+}
+
+func failedNode(name string) *corev1.Node { return node(name, corev1.ConditionUnknown) }
+func readyNode(name string) *corev1.Node  { return node(name, corev1.ConditionTrue) }
+
+func attachment(pv, node string) *storagev1.VolumeAttachment {
+	return &storagev1.VolumeAttachment{
+		ObjectMeta: metav1.ObjectMeta{Name: "csi-" + pv + "-" + node},
+		Spec: storagev1.VolumeAttachmentSpec{
+			Attacher: rbdDriver, NodeName: node, Source: storagev1.VolumeAttachmentSource{PersistentVolumeName: &pv},
+		},
+		Status: storagev1.VolumeAttachmentStatus{Attached: true},
+	}
+}
+
+func persistentVolume(name, driver, claimNamespace, claimName string) *corev1.PersistentVolume {
+	return &corev1.PersistentVolume{
+		ObjectMeta: metav1.ObjectMeta{Name: name},
+		Spec: corev1.PersistentVolumeSpec{
+			ClaimRef: &corev1.ObjectReference{Namespace: claimNamespace, Name: claimName},
+			PersistentVolumeSource: corev1.PersistentVolumeSource{
+				CSI: &corev1.CSIPersistentVolumeSource{Driver: driver, VolumeHandle: "handle-" + name},
+			},
+		},
+		Status: corev1.PersistentVolumeStatus{Phase: corev1.VolumeBound},
+	}
+}
+
+func namespace(name, mode string) *corev1.Namespace {
+	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}
+	if mode != "" {
+		ns.Annotations = map[string]string{v1alpha1.AnnotationMode: mode}
+	}
+	return ns
+}

@@ -1,0 +1,418 @@
+package webhook
+
+import (
+	"context"
+	"errors"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+	storagev1 "k8s.io/api/storage/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/fake"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
+	"sigs.k8s.io/controller-runtime/pkg/event"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+)
+
+// cluster is an in-memory cluster with the indexes that the cache has, of objects as the cache's transforms leave them.
+func cluster(objects ...client.Object) client.WithWatch {
+	builder := fake.NewClientBuilder()
+	for field, values := range attachmentFields {
+		builder = builder.WithIndex(&storagev1.VolumeAttachment{}, field, values)
+	}
+	for _, obj := range objects {
+		builder = builder.WithObjects(stripped(obj))
+	}
+	return builder.Build()
+}
+
+func stripped(obj client.Object) client.Object {
+	switch obj := obj.(type) {
+	case *corev1.Node:
+		return stripNode(obj)
+	case *corev1.PersistentVolume:
+		return stripPersistentVolume(obj)
+	case *storagev1.VolumeAttachment:
+		return stripVolumeAttachment(obj)
+	default:
+		return obj
+	}
+}
+
+func filledIndex(t *testing.T, reader client.Reader) *index {
+	t.Helper()
+	x := newIndex(reader)
+	if err := x.fill(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return x
+}
+
+func lookAgain(t *testing.T, x *index, node string) {
+	t.Helper()
+	if _, err := x.Reconcile(t.Context(), reconcile.Request{NamespacedName: types.NamespacedName{Name: node}}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func wantHeld(t *testing.T, x *index, want volume.HeldClaims) {
+	t.Helper()
+	got, known := x.Held()
+	if !known {
+		t.Fatal("the held volumes are not known")
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("held: -want +got:\n%s", diff)
+	}
+}
+
+func TestFillFindsWhatFailedNodesHold(t *testing.T) {
+	t.Parallel()
+	detached := attachment("pv-0", "node-a")
+	detached.Status.Attached = false
+	released := persistentVolume("pv-0", rbdDriver, "shop", "data-0")
+	released.Status.Phase = corev1.VolumeReleased
+	unbound := persistentVolume("pv-0", rbdDriver, "", "")
+	unbound.Spec.ClaimRef = nil
+	inline := attachment("pv-0", "node-a")
+	inline.Spec.Source = storagev1.VolumeAttachmentSource{InlineVolumeSpec: &corev1.PersistentVolumeSpec{}}
+
+	for name, test := range map[string]struct {
+		cluster []client.Object
+		want    volume.HeldClaims
+	}{
+		"an RBD volume that is attached to a failed node": {
+			cluster: []client.Object{failedNode("node-a"), attachment("pv-0", "node-a"), persistentVolume("pv-0", rbdDriver, "shop", "data-0")},
+			want:    volume.HeldClaims{claim("shop", "data-0"): {heldVolume("shop/data-0", "pv-0", "node-a")}},
+		},
+		"nothing in an empty cluster": {want: volume.HeldClaims{}},
+		"nothing while the node is Ready": {
+			cluster: []client.Object{readyNode("node-a"), attachment("pv-0", "node-a"), persistentVolume("pv-0", rbdDriver, "shop", "data-0")},
+			want:    volume.HeldClaims{},
+		},
+		"nothing of a node that is gone": {
+			cluster: []client.Object{attachment("pv-0", "node-a"), persistentVolume("pv-0", rbdDriver, "shop", "data-0")},
+			want:    volume.HeldClaims{},
+		},
+		"not what is not attached": {
+			cluster: []client.Object{failedNode("node-a"), detached, persistentVolume("pv-0", rbdDriver, "shop", "data-0")},
+			want:    volume.HeldClaims{},
+		},
+		"not a volume of another driver": {
+			cluster: []client.Object{failedNode("node-a"), attachment("pv-0", "node-a"), persistentVolume("pv-0", "cephfs.csi.ceph.com", "shop", "data-0")},
+			want:    volume.HeldClaims{},
+		},
+		"not a volume whose claim is gone, since a new claim of that name is another volume": {
+			cluster: []client.Object{failedNode("node-a"), attachment("pv-0", "node-a"), released},
+			want:    volume.HeldClaims{},
+		},
+		"not a volume without a claim": {
+			cluster: []client.Object{failedNode("node-a"), attachment("pv-0", "node-a"), unbound},
+			want:    volume.HeldClaims{},
+		},
+		"not a volume that is written in the attachment": {
+			cluster: []client.Object{failedNode("node-a"), inline},
+			want:    volume.HeldClaims{},
+		},
+		"a shared volume with both of the failed nodes that hold it": {
+			cluster: []client.Object{
+				failedNode("node-b"), failedNode("node-a"), readyNode("node-c"),
+				attachment("pv-0", "node-b"), attachment("pv-0", "node-a"), attachment("pv-0", "node-c"), attachment("pv-1", "node-b"),
+				persistentVolume("pv-0", rbdDriver, "shop", "data-0"), persistentVolume("pv-1", rbdDriver, "shop", "data-1"),
+			},
+			want: volume.HeldClaims{
+				claim("shop", "data-0"): {heldVolume("shop/data-0", "pv-0", "node-a"), heldVolume("shop/data-0", "pv-0", "node-b")},
+				claim("shop", "data-1"): {heldVolume("shop/data-1", "pv-1", "node-b")},
+			},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			wantHeld(t, filledIndex(t, cluster(test.cluster...)), test.want)
+		})
+	}
+}
+
+func TestNothingIsKnownBeforeTheFirstFill(t *testing.T) {
+	t.Parallel()
+	x := newIndex(cluster(failedNode("node-a"), attachment("pv-0", "node-a"), persistentVolume("pv-0", rbdDriver, "shop", "data-0")))
+	lookAgain(t, x, "node-a") // an early event: other failed nodes are not known yet
+	if _, known := x.Held(); known {
+		t.Error("the index claims to know all held volumes before it was filled")
+	}
+	if err := x.ready(nil); err == nil {
+		t.Error("ready before the first fill")
+	}
+	if err := x.fill(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := x.ready(nil); err != nil {
+		t.Errorf("not ready after the first fill: %v", err)
+	}
+	wantHeld(t, x, volume.HeldClaims{claim("shop", "data-0"): {heldVolume("shop/data-0", "pv-0", "node-a")}})
+}
+
+func TestIndexFollowsTheCluster(t *testing.T) {
+	t.Parallel()
+	held := volume.HeldClaims{claim("shop", "data-0"): {heldVolume("shop/data-0", "pv-0", "node-a")}}
+	for name, test := range map[string]struct {
+		cluster []client.Object
+		change  func(ctx context.Context, c client.Client) error
+		before  volume.HeldClaims
+		after   volume.HeldClaims
+	}{
+		"a node that fails enters": {
+			cluster: []client.Object{readyNode("node-a"), attachment("pv-0", "node-a"), persistentVolume("pv-0", rbdDriver, "shop", "data-0")},
+			change:  func(ctx context.Context, c client.Client) error { return c.Status().Update(ctx, failedNode("node-a")) },
+			before:  volume.HeldClaims{},
+			after:   held,
+		},
+		"a node that is Ready again leaves": {
+			cluster: []client.Object{failedNode("node-a"), attachment("pv-0", "node-a"), persistentVolume("pv-0", rbdDriver, "shop", "data-0")},
+			change:  func(ctx context.Context, c client.Client) error { return c.Status().Update(ctx, readyNode("node-a")) },
+			before:  held,
+			after:   volume.HeldClaims{},
+		},
+		"a node that is gone leaves": {
+			cluster: []client.Object{failedNode("node-a"), attachment("pv-0", "node-a"), persistentVolume("pv-0", rbdDriver, "shop", "data-0")},
+			change:  func(ctx context.Context, c client.Client) error { return c.Delete(ctx, failedNode("node-a")) },
+			before:  held,
+			after:   volume.HeldClaims{},
+		},
+		"an attachment that is cleared leaves": {
+			cluster: []client.Object{failedNode("node-a"), attachment("pv-0", "node-a"), persistentVolume("pv-0", rbdDriver, "shop", "data-0")},
+			change:  func(ctx context.Context, c client.Client) error { return c.Delete(ctx, attachment("pv-0", "node-a")) },
+			before:  held,
+			after:   volume.HeldClaims{},
+		},
+		"an attachment whose event comes after the node's failure enters": {
+			cluster: []client.Object{failedNode("node-a"), persistentVolume("pv-0", rbdDriver, "shop", "data-0")},
+			change:  func(ctx context.Context, c client.Client) error { return c.Create(ctx, attachment("pv-0", "node-a")) },
+			before:  volume.HeldClaims{},
+			after:   held,
+		},
+		"a volume whose event comes after its attachment's enters": {
+			cluster: []client.Object{failedNode("node-a"), attachment("pv-0", "node-a")},
+			change: func(ctx context.Context, c client.Client) error {
+				return c.Create(ctx, persistentVolume("pv-0", rbdDriver, "shop", "data-0"))
+			},
+			before: volume.HeldClaims{},
+			after:  held,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := cluster(test.cluster...)
+			x := filledIndex(t, c)
+			wantHeld(t, x, test.before)
+			if err := test.change(t.Context(), c); err != nil {
+				t.Fatal(err)
+			}
+			lookAgain(t, x, "node-a")
+			wantHeld(t, x, test.after)
+		})
+	}
+}
+
+func TestWhichEventsBringANodeBack(t *testing.T) {
+	t.Parallel()
+	c := cluster(
+		failedNode("node-a"), failedNode("node-b"), readyNode("node-c"),
+		attachment("pv-0", "node-a"), attachment("pv-0", "node-b"), attachment("pv-0", "node-c"), attachment("pv-1", "node-c"),
+	)
+	x := newIndex(c)
+	for name, test := range map[string]struct {
+		got  []reconcile.Request
+		want []string
+	}{
+		"an attachment to a failed node":               {x.nodeOfAttachment(t.Context(), attachment("pv-9", "node-a")), []string{"node-a"}},
+		"not an attachment to a Ready node":            {x.nodeOfAttachment(t.Context(), attachment("pv-9", "node-c")), nil},
+		"not an attachment to a node that is gone":     {x.nodeOfAttachment(t.Context(), attachment("pv-9", "node-z")), nil},
+		"a volume that failed nodes have attached":     {x.nodesOfVolume(t.Context(), persistentVolume("pv-0", rbdDriver, "", "")), []string{"node-a", "node-b"}},
+		"not a volume that only a Ready node attached": {x.nodesOfVolume(t.Context(), persistentVolume("pv-1", rbdDriver, "", "")), nil},
+		"not a volume that is not attached":            {x.nodesOfVolume(t.Context(), persistentVolume("pv-2", rbdDriver, "", "")), nil},
+	} {
+		var got []string
+		for _, request := range test.got {
+			got = append(got, request.Name)
+		}
+		if diff := cmp.Diff(test.want, got); diff != "" {
+			t.Errorf("%s: -want +got:\n%s", name, diff)
+		}
+	}
+}
+
+func TestWhichNodeChangesAreLookedAt(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		got, want bool
+	}{
+		"a node that is there and has failed":        {failedNodes.Create(event.CreateEvent{Object: failedNode("a")}), true},
+		"not a new node that is Ready":               {failedNodes.Create(event.CreateEvent{Object: readyNode("a")}), false},
+		"a node that fails":                          {failedNodes.Update(event.UpdateEvent{ObjectOld: readyNode("a"), ObjectNew: failedNode("a")}), true},
+		"a node that is Ready again":                 {failedNodes.Update(event.UpdateEvent{ObjectOld: failedNode("a"), ObjectNew: readyNode("a")}), true},
+		"what happens to a failed node":              {failedNodes.Update(event.UpdateEvent{ObjectOld: failedNode("a"), ObjectNew: failedNode("a")}), true},
+		"not what happens to a Ready node":           {failedNodes.Update(event.UpdateEvent{ObjectOld: readyNode("a"), ObjectNew: readyNode("a")}), false},
+		"a node that is deleted":                     {failedNodes.Delete(event.DeleteEvent{Object: readyNode("a")}), true},
+		"a volume that is bound":                     {claimChanges.Update(event.UpdateEvent{ObjectOld: &corev1.PersistentVolume{}, ObjectNew: persistentVolume("a", rbdDriver, "b", "c")}), true},
+		"not the record that is written on a volume": {claimChanges.Update(event.UpdateEvent{ObjectOld: persistentVolume("a", rbdDriver, "b", "c"), ObjectNew: recorded(persistentVolume("a", rbdDriver, "b", "c"))}), false},
+	} {
+		if test.got != test.want {
+			t.Errorf("%s: %v, want %v", name, test.got, test.want)
+		}
+	}
+}
+
+func recorded(pv *corev1.PersistentVolume) *corev1.PersistentVolume {
+	pv.Annotations = map[string]string{"rbd-rescue.io/clients": "{}"}
+	return pv
+}
+
+func TestNoAttachmentOrVolumeIsReadWhileNoNodeHasFailed(t *testing.T) {
+	t.Parallel()
+	nodesOnly := interceptor.NewClient(cluster(readyNode("node-a"), attachment("pv-0", "node-a")), interceptor.Funcs{
+		List: func(ctx context.Context, c client.WithWatch, list client.ObjectList, opts ...client.ListOption) error {
+			if _, ok := list.(*corev1.NodeList); !ok {
+				t.Errorf("listed %T", list)
+			}
+			return c.List(ctx, list, opts...)
+		},
+		Get: func(ctx context.Context, c client.WithWatch, key client.ObjectKey, obj client.Object, opts ...client.GetOption) error {
+			if _, ok := obj.(*corev1.Node); !ok {
+				t.Errorf("looked up %T %s", obj, key)
+			}
+			return c.Get(ctx, key, obj, opts...)
+		},
+	})
+	x := filledIndex(t, nodesOnly)
+	lookAgain(t, x, "node-a")
+	wantHeld(t, x, volume.HeldClaims{})
+}
+
+func TestAFailedReadChangesNothing(t *testing.T) {
+	t.Parallel()
+	refused := errors.New("refused")
+	var broken func(obj any) bool
+	fail := func(obj any) error {
+		if broken != nil && broken(obj) {
+			return refused
+		}
+		return nil
+	}
+	c := interceptor.NewClient(
+		cluster(failedNode("node-a"), attachment("pv-0", "node-a"), persistentVolume("pv-0", rbdDriver, "shop", "data-0")),
+		interceptor.Funcs{
+			List: func(ctx context.Context, c client.WithWatch, list client.ObjectList, opts ...client.ListOption) error {
+				return errors.Join(fail(list), c.List(ctx, list, opts...))
+			},
+			Get: func(ctx context.Context, c client.WithWatch, key client.ObjectKey, obj client.Object, opts ...client.GetOption) error {
+				return errors.Join(fail(obj), c.Get(ctx, key, obj, opts...))
+			},
+		})
+	x := filledIndex(t, c)
+	for name, kind := range map[string]func(any) bool{
+		"node":        func(obj any) bool { _, ok := obj.(*corev1.Node); return ok },
+		"attachments": func(obj any) bool { _, ok := obj.(*storagev1.VolumeAttachmentList); return ok },
+		"volume":      func(obj any) bool { _, ok := obj.(*corev1.PersistentVolume); return ok },
+	} {
+		broken = kind
+		_, err := x.Reconcile(t.Context(), reconcile.Request{NamespacedName: types.NamespacedName{Name: "node-a"}})
+		if !errors.Is(err, refused) {
+			t.Errorf("%s: error %v, want the cause, so that it is tried again", name, err)
+		}
+		wantHeld(t, x, volume.HeldClaims{claim("shop", "data-0"): {heldVolume("shop/data-0", "pv-0", "node-a")}})
+	}
+}
+
+func TestWhatIsPublishedIsNeverChanged(t *testing.T) {
+	t.Parallel()
+	c := cluster(failedNode("node-a"), failedNode("node-b"),
+		attachment("pv-0", "node-a"), attachment("pv-0", "node-b"), persistentVolume("pv-0", rbdDriver, "shop", "data-0"))
+	x := filledIndex(t, c)
+	before, _ := x.Held()
+	done := make(chan struct{})
+	go func() { // an admission that reads while the index changes; the race detector watches
+		defer close(done)
+		for range 100 {
+			held, _ := x.Held()
+			_ = len(held[claim("shop", "data-0")])
+		}
+	}()
+	for i := range 20 {
+		next := readyNode("node-b")
+		if i%2 == 1 {
+			next = failedNode("node-b")
+		}
+		if err := c.Status().Update(t.Context(), next); err != nil {
+			t.Fatal(err)
+		}
+		lookAgain(t, x, "node-b")
+	}
+	<-done
+	want := volume.HeldClaims{claim("shop", "data-0"): {heldVolume("shop/data-0", "pv-0", "node-a"), heldVolume("shop/data-0", "pv-0", "node-b")}}
+	if diff := cmp.Diff(want, before); diff != "" {
+		t.Errorf("an older view changed: -want +got:\n%s", diff)
+	}
+}
+
+func TestTransformsKeepOnlyWhatIsRead(t *testing.T) {
+	t.Parallel()
+	pv := "pv-0"
+	full := metav1.ObjectMeta{
+		Name: "x", UID: "u", ResourceVersion: "7", Labels: map[string]string{"a": "b"},
+		Annotations: map[string]string{"rbd-rescue.io/mode": "rescue", "other": "text"}, Finalizers: []string{"f"},
+	}
+	lean := metav1.ObjectMeta{Name: "x", UID: "u", ResourceVersion: "7"}
+	leanNamespace := lean
+	leanNamespace.Annotations = map[string]string{"rbd-rescue.io/mode": "rescue"}
+	ready := corev1.NodeCondition{Type: corev1.NodeReady, Status: corev1.ConditionUnknown, Reason: "NodeStatusUnknown"}
+
+	for name, test := range map[string]struct {
+		got, want client.Object
+	}{
+		"Node": {
+			got: stripNode(&corev1.Node{ObjectMeta: full, Spec: corev1.NodeSpec{ProviderID: "p"}, Status: corev1.NodeStatus{
+				Images:     []corev1.ContainerImage{{SizeBytes: 1}},
+				Conditions: []corev1.NodeCondition{{Type: corev1.NodeDiskPressure}, {Type: ready.Type, Status: ready.Status, Reason: ready.Reason, Message: "m", LastHeartbeatTime: metav1.Now()}},
+			}}),
+			want: &corev1.Node{ObjectMeta: lean, Status: corev1.NodeStatus{Conditions: []corev1.NodeCondition{ready}}},
+		},
+		"Namespace": {
+			got:  stripNamespace(&corev1.Namespace{ObjectMeta: full, Spec: corev1.NamespaceSpec{Finalizers: []corev1.FinalizerName{"f"}}}),
+			want: &corev1.Namespace{ObjectMeta: leanNamespace},
+		},
+		"VolumeAttachment": {
+			got: stripVolumeAttachment(&storagev1.VolumeAttachment{ObjectMeta: full,
+				Spec:   storagev1.VolumeAttachmentSpec{Attacher: "a", NodeName: "n", Source: storagev1.VolumeAttachmentSource{PersistentVolumeName: &pv}},
+				Status: storagev1.VolumeAttachmentStatus{Attached: true, AttachmentMetadata: map[string]string{"a": "b"}}}),
+			want: &storagev1.VolumeAttachment{ObjectMeta: lean,
+				Spec:   storagev1.VolumeAttachmentSpec{NodeName: "n", Source: storagev1.VolumeAttachmentSource{PersistentVolumeName: &pv}},
+				Status: storagev1.VolumeAttachmentStatus{Attached: true}},
+		},
+		"PersistentVolume of RBD": {
+			got: stripPersistentVolume(&corev1.PersistentVolume{ObjectMeta: full,
+				Spec: corev1.PersistentVolumeSpec{
+					StorageClassName: "s", ClaimRef: &corev1.ObjectReference{Namespace: "n", Name: "c", UID: "u"},
+					PersistentVolumeSource: corev1.PersistentVolumeSource{CSI: &corev1.CSIPersistentVolumeSource{Driver: rbdDriver, VolumeHandle: "h"}},
+				},
+				Status: corev1.PersistentVolumeStatus{Phase: corev1.VolumeBound, Message: "m"}}),
+			want: &corev1.PersistentVolume{ObjectMeta: lean,
+				Spec: corev1.PersistentVolumeSpec{
+					ClaimRef:               &corev1.ObjectReference{Namespace: "n", Name: "c"},
+					PersistentVolumeSource: corev1.PersistentVolumeSource{CSI: &corev1.CSIPersistentVolumeSource{Driver: rbdDriver}},
+				},
+				Status: corev1.PersistentVolumeStatus{Phase: corev1.VolumeBound}},
+		},
+		"PersistentVolume of another driver": {
+			got:  stripPersistentVolume(&corev1.PersistentVolume{ObjectMeta: full, Spec: corev1.PersistentVolumeSpec{PersistentVolumeSource: corev1.PersistentVolumeSource{NFS: &corev1.NFSVolumeSource{}}}}),
+			want: &corev1.PersistentVolume{ObjectMeta: lean},
+		},
+	} {
+		if diff := cmp.Diff(test.want, test.got); diff != "" {
+			t.Errorf("%s: -want +got:\n%s", name, diff)
+		}
+	}
+}

@@ -1,0 +1,126 @@
+package webhook
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net/http"
+
+	"github.com/go-logr/logr"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	crwebhook "sigs.k8s.io/controller-runtime/pkg/webhook"
+	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
+)
+
+// PodPath is where new pods are admitted; the MutatingWebhookConfiguration names it.
+const PodPath = "/mutate-v1-pod"
+
+// Options of the webhook server.
+type Options struct {
+	// Host is the address to listen on; empty means all of them.
+	Host string
+	// Port to listen on, 1 to 65535.
+	Port int
+	// GetCertificate gives the serving certificate, as certs.Source does. Either it or CertDir is set.
+	GetCertificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)
+	// CertDir is a folder with tls.crt and tls.key, which are read again when they change. They have to be there when the
+	// server starts.
+	CertDir string
+}
+
+// Validate names the first field that cannot work, and what to set instead.
+func (o Options) Validate() error {
+	switch {
+	case o.Port < 1 || o.Port > 65535:
+		return fmt.Errorf("webhook: Port is %d: set it to 1 to 65535, as in 9443", o.Port)
+	case o.GetCertificate == nil && o.CertDir == "":
+		return errors.New("webhook: neither GetCertificate nor CertDir is set: set one of them")
+	case o.GetCertificate != nil && o.CertDir != "":
+		return errors.New("webhook: both GetCertificate and CertDir are set: set one of them")
+	default:
+		return nil
+	}
+}
+
+// Add makes the manager serve the webhook on every replica, with a server of its own. The manager's cache has to be made
+// with CacheOptions. Two readiness checks are added: "held-volumes" is ready once the caches have synced and the index of
+// held volumes is filled, "webhook-server" once it answers with a certificate.
+func Add(ctx context.Context, mgr ctrl.Manager, opts Options) error {
+	if err := opts.Validate(); err != nil {
+		return err
+	}
+	// Every informer is made here, before the manager starts: the first fill waits for those that there are, and the
+	// controller would make its own only while it starts. Namespaces have no controller at all.
+	for obj := range CacheOptions().ByObject {
+		if _, err := mgr.GetCache().GetInformer(ctx, obj, cache.BlockUntilSynced(false)); err != nil {
+			return fmt.Errorf("watching %T: %w", obj, err)
+		}
+	}
+	x := newIndex(mgr.GetCache())
+	if err := x.watch(ctx, mgr); err != nil {
+		return fmt.Errorf("watching for held volumes: %w", err)
+	}
+	if err := mgr.Add(&firstFill{index: x, cache: mgr.GetCache()}); err != nil {
+		return fmt.Errorf("adding the first fill of the held volumes: %w", err)
+	}
+	server := newServer(opts)
+	server.Register(PodPath, &admission.Webhook{
+		Handler: &podHandler{held: x, namespaces: mgr.GetCache()},
+		// The default one builds a logger for each request, which costs more than the rest of an idle admission.
+		LogConstructor: func(base logr.Logger, _ *admission.Request) logr.Logger { return base },
+	})
+	if err := mgr.Add(server); err != nil {
+		return fmt.Errorf("adding the webhook server: %w", err)
+	}
+	if err := mgr.AddReadyzCheck("held-volumes", x.ready); err != nil {
+		return fmt.Errorf("adding a readiness check: %w", err)
+	}
+	if err := mgr.AddReadyzCheck("webhook-server", server.StartedChecker()); err != nil {
+		return fmt.Errorf("adding a readiness check: %w", err)
+	}
+	return nil
+}
+
+func newServer(opts Options) crwebhook.Server {
+	return crwebhook.NewServer(crwebhook.Options{
+		Host: opts.Host, Port: opts.Port, CertDir: opts.CertDir,
+		TLSOpts: []func(*tls.Config){func(c *tls.Config) {
+			c.MinVersion = tls.VersionTLS12
+			if opts.GetCertificate != nil {
+				c.GetCertificate = opts.GetCertificate
+			}
+		}},
+	})
+}
+
+// ready is the readiness check of the index: fill is done after the caches have synced.
+func (x *index) ready(*http.Request) error {
+	if _, known := x.Held(); !known {
+		return errors.New("the held volumes are not known yet")
+	}
+	return nil
+}
+
+// firstFill fills the index once all caches have synced.
+type firstFill struct {
+	index *index
+	cache interface {
+		WaitForCacheSync(ctx context.Context) bool
+	}
+}
+
+// Start fills the index and returns.
+func (f *firstFill) Start(ctx context.Context) error {
+	if !f.cache.WaitForCacheSync(ctx) {
+		return nil // the manager is stopping
+	}
+	if err := f.index.fill(ctx); err != nil {
+		return fmt.Errorf("filling the index of held volumes: %w", err)
+	}
+	return nil
+}
+
+// NeedLeaderElection is false: every replica admits pods.
+func (f *firstFill) NeedLeaderElection() bool { return false }
