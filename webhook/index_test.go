@@ -15,6 +15,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"github.com/rbd-rescue/rbd-rescue/volume"
 )
 
 // cluster is an in-memory cluster with the indexes that the cache has, of objects as the cache's transforms leave them.
