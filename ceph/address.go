@@ -1,6 +1,7 @@
 package ceph
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -17,7 +18,9 @@ type Address struct {
 }
 
 // ParseAddress reads an address as `rbd status` and `ceph osd blocklist ls` print it: "10.0.0.5:0/42", "[fd00::7]:0/42",
-// also with the prefix of the messenger's protocol ("v1:", "v2:", "any:").
+// also with the prefix of the messenger's protocol ("v1:", "v2:", "any:"), which the blocklist does not look at. Nonce 0
+// means the whole host there. An IPv4-mapped IPv6 address is taken for the IPv4 address that it means: Ceph itself can't
+// read the mapped form, and daemons that listen on an IPv4 address never see one.
 func ParseAddress(text string) (Address, error) {
 	rest := text
 	for _, protocol := range []string{"v1:", "v2:", "any:"} {
@@ -117,4 +120,25 @@ func parseIP(text string) (netip.Addr, error) {
 // String is the address as the blocklist commands take and print it.
 func (a Address) String() string {
 	return fmt.Sprintf("%s/%d", netip.AddrPortFrom(a.IP, a.Port), a.Nonce)
+}
+
+// Host is the address that means every client of a's host: its IP with port and nonce 0.
+func (a Address) Host() Address { return Address{IP: a.IP} }
+
+// MarshalText implements encoding.TextMarshaler. An Address without an IP has no text.
+func (a Address) MarshalText() ([]byte, error) {
+	if !a.IP.IsValid() {
+		return nil, errors.New("a Ceph client address without an IP has no text")
+	}
+	return []byte(a.String()), nil
+}
+
+// UnmarshalText implements encoding.TextUnmarshaler by ParseAddress.
+func (a *Address) UnmarshalText(text []byte) error {
+	parsed, err := ParseAddress(string(text))
+	if err != nil {
+		return err
+	}
+	*a = parsed
+	return nil
 }

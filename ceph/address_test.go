@@ -1,6 +1,8 @@
 package ceph
 
 import (
+	"encoding/json"
+	"maps"
 	"net/netip"
 	"testing"
 
@@ -67,6 +69,28 @@ func TestParseAddresses(t *testing.T) {
 	}
 	if _, err := ParseAddresses("[v2:10.0.0.5:0/42"); err == nil {
 		t.Error("took a list that is not closed")
+	}
+}
+
+func TestAddressAsText(t *testing.T) {
+	t.Parallel()
+	want := map[Address]string{MustParseAddress("10.0.0.5:0/42"): "a", MustParseAddress("[fd98::7]:0/1"): "b"}
+	text, err := json.Marshal(want)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(text) != `{"10.0.0.5:0/42":"a","[fd98::7]:0/1":"b"}` {
+		t.Errorf("got %s", text)
+	}
+	var got map[Address]string
+	if err := json.Unmarshal(text, &got); err != nil || !maps.Equal(got, want) {
+		t.Errorf("got %v, %v", got, err)
+	}
+	if _, err := (Address{}).MarshalText(); err == nil {
+		t.Error("wrote an address that is none")
+	}
+	if err := json.Unmarshal([]byte(`{"host:0/1":"a"}`), &got); err == nil {
+		t.Error("read an address that is none")
 	}
 }
 

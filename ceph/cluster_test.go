@@ -61,10 +61,13 @@ func TestBlocklistTellsEveryFailure(t *testing.T) {
 	t.Parallel()
 	fake, _, cluster := newCluster(t)
 	refused := &ceph.CommandError{Command: "osd blocklist", Errno: syscall.EACCES}
-	fake.FailWith(func(string) error { return refused })
+	fake.FailNext("osd blocklist", refused)
 	err := cluster.AddToBlocklist(context.Background(), clients, time.Hour)
 	if !errors.Is(err, syscall.EACCES) {
 		t.Fatalf("got %v", err)
+	}
+	if got := fake.Blocklist(); len(got) != 1 {
+		t.Errorf("of two clients one was refused, cut off are %v", got)
 	}
 	fake.FailWith(func(string) error { return ceph.ErrInDoubt })
 	if err := cluster.RemoveFromBlocklist(context.Background(), clients); !errors.Is(err, ceph.ErrInDoubt) {
@@ -72,24 +75,58 @@ func TestBlocklistTellsEveryFailure(t *testing.T) {
 	}
 }
 
-func TestBarrierIsNotProvenWhileAPlacementGroupLags(t *testing.T) {
+func TestAddToBlocklistSendsNothingForAClientThatCannotBeMeant(t *testing.T) {
 	t.Parallel()
-	ctx := context.Background()
-	fake, _, cluster := newCluster(t)
-	m, err := cluster.ReadOSDMap(ctx)
-	if err != nil {
+	for name, c := range map[string]struct {
+		client ceph.Address
+		ttl    time.Duration
+	}{
+		"S2: rbd-rescue itself":        {cephtest.Own, time.Hour},
+		"S2: rbd-rescue's own host":    {cephtest.Own.Host(), time.Hour},
+		"a daemon":                     {ceph.MustParseAddress("10.0.0.1:6800/42"), time.Hour},
+		"no address":                   {ceph.Address{}, time.Hour},
+		"every address":                {ceph.MustParseAddress("0.0.0.0:0/0"), time.Hour},
+		"an entry that has ended":      {clients[0], 0},
+		"an entry that has long ended": {clients[0], -time.Hour},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			fake, _, cluster := newCluster(t)
+			if err := cluster.AddToBlocklist(context.Background(), []ceph.Address{clients[1], c.client}, c.ttl); err == nil {
+				t.Error("took it")
+			}
+			if got := fake.Blocklist(); len(got) != 0 {
+				t.Errorf("cut off are %v", got)
+			}
+		})
+	}
+}
+
+func TestEntriesExpireInANewMap(t *testing.T) {
+	t.Parallel()
+	fake, clock, cluster := newCluster(t)
+	image := ceph.Image{Pool: "rbd", Name: "a"}
+	fake.Watch(image, clients[0].String())
+	if err := cluster.AddToBlocklist(context.Background(), []ceph.Address{clients[0].Host()}, time.Hour); err != nil {
 		t.Fatal(err)
 	}
-	fake.Lag(true)
-	if err := cluster.Barrier(ctx, m, pools); !errors.Is(err, ceph.ErrInDoubt) {
+	before := fake.Epoch()
+	if watchers, err := cluster.Watchers(context.Background(), image); err != nil || len(watchers) != 0 {
+		t.Errorf("its host is cut off, but it watches: %v, %v", watchers, err)
+	}
+	clock.SetTime(start.Add(time.Hour))
+	if fake.Epoch() <= before || len(fake.Blocklist()) != 0 {
+		t.Errorf("map %d after %d holds %v", fake.Epoch(), before, fake.Blocklist())
+	}
+}
+
+func TestWatchersOfAnImageThatIsGone(t *testing.T) {
+	t.Parallel()
+	fake, _, cluster := newCluster(t)
+	image := ceph.Image{Pool: "rbd", Name: "gone"}
+	fake.RemoveImage(image)
+	if _, err := cluster.Watchers(context.Background(), image); !ceph.IsNotFound(err) {
 		t.Errorf("got %v", err)
-	}
-	fake.Lag(false)
-	if err := cluster.Barrier(ctx, m, pools); err != nil {
-		t.Error(err)
-	}
-	if err := cluster.Barrier(ctx, m, []ceph.PoolRef{{Pool: "gone"}}); err == nil {
-		t.Error("took a pool that the map does not have as proven")
 	}
 }
 

@@ -3,16 +3,17 @@ package ceph
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"syscall"
 )
 
-// ErrInDoubt says that a call may or may not have had its effect: its deadline passed or the connection broke. Observe
-// again before anything else.
+// ErrInDoubt says that a call may or may not have had its effect, or may have it yet: its deadline passed or the
+// connection broke. Observe again before anything else. An error that is not ErrInDoubt says that nothing happened.
 var ErrInDoubt = errors.New("it is not known whether Ceph did it")
 
-// CommandError is Ceph's own answer to a command that it did not carry out.
+// CommandError is Ceph's own answer to a call that it did not carry out.
 type CommandError struct {
-	// Command is the prefix, as in "osd blocklist".
+	// Command is the prefix of a command, as in "osd blocklist", or the name of another call, as in "list watchers".
 	Command string
 	Errno   syscall.Errno
 	// Message is what the monitor said, often empty.
@@ -25,13 +26,29 @@ func (e *CommandError) Error() string {
 		text += ": " + e.Message
 	}
 	if e.Errno == syscall.EACCES || e.Errno == syscall.EPERM {
-		text += ` (the user lacks a right; it needs mon 'allow r, allow command "osd blocklist"' and osd 'profile rbd-read-only')`
+		text += " (" + e.missingRight() + ")"
 	}
 	return text
 }
 
-// Is makes errors.Is(err, syscall.EINVAL) and the like work.
-func (e *CommandError) Is(target error) bool {
-	errno, ok := target.(syscall.Errno) //nolint:errorlint // the target of errors.Is is not wrapped
-	return ok && errno == e.Errno
+// missingRight says what the user must be given.
+func (e *CommandError) missingRight() string {
+	switch {
+	case e.Command == "connect":
+		return "the user is not known to Ceph or its key is wrong: compare with `ceph auth get`"
+	case strings.HasSuffix(e.Command, "blocklist"):
+		return `the user needs the caps mon 'allow r, allow command "osd blocklist"'`
+	case strings.HasSuffix(e.Command, "blacklist"):
+		return `the user needs the caps mon 'allow r, allow command "osd blacklist"'`
+	case strings.HasPrefix(e.Command, "osd "):
+		return "the user needs the caps mon 'allow r'"
+	default:
+		return "the user needs the caps osd 'profile rbd-read-only' for this pool and namespace"
+	}
 }
+
+// Unwrap makes errors.Is(err, syscall.EINVAL) and the like work.
+func (e *CommandError) Unwrap() error { return e.Errno }
+
+// IsNotFound tells whether an error says that the image or pool asked about does not exist.
+func IsNotFound(err error) bool { return errors.Is(err, syscall.ENOENT) }

@@ -3,7 +3,9 @@ package ceph
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -11,18 +13,30 @@ import (
 type OSDMap struct {
 	Epoch uint32
 	FSID  string
-	// Blocklist says until when each client is cut off.
+	// Blocklist says until when each client, or each whole host (nonce 0), is cut off.
 	Blocklist map[Address]time.Time
-	Pools     map[string]Pool
+	// Ranges says until when each range of hosts is cut off; the key is in Ceph's words, as "cidr:10.9.0.0:0/16".
+	Ranges map[string]time.Time
+	Pools  map[string]Pool
+	OSDs   []OSD
 }
 
 // Pool is one pool of the map.
 type Pool struct {
 	Name string
+	ID   int64
 	// PlacementGroups is pg_num.
 	PlacementGroups uint32
 	// Hash is how object names become placement groups; rjenkins for every pool that `ceph osd pool create` makes.
 	Hash int
+	// Tiered is set while clients' operations go through a cache tier, which is another pool.
+	Tiered bool
+}
+
+// OSD is one OSD as the monitors see it.
+type OSD struct {
+	ID     int
+	Up, In bool
 }
 
 // hashRJenkins is CEPH_STR_HASH_RJENKINS.
@@ -41,42 +55,78 @@ func (c *Cluster) ReadOSDMap(ctx context.Context) (OSDMap, error) {
 	return m, nil
 }
 
+// dump is what is read of `osd dump -f json`.
+type dump struct {
+	Epoch uint32 `json:"epoch"`
+	FSID  string `json:"fsid"`
+	Pools []struct {
+		Name      string `json:"pool_name"`
+		ID        int64  `json:"pool"`
+		PGNum     uint32 `json:"pg_num"`
+		Hash      int    `json:"object_hash"`
+		ReadTier  *int64 `json:"read_tier"`
+		WriteTier *int64 `json:"write_tier"`
+	} `json:"pools"`
+	OSDs []struct {
+		ID int `json:"osd"`
+		Up int `json:"up"`
+		In int `json:"in"`
+	} `json:"osds"`
+	Blocklist      map[string]string `json:"blocklist"`
+	Blacklist      map[string]string `json:"blacklist"` // Ceph before 16
+	RangeBlocklist map[string]string `json:"range_blocklist"`
+}
+
 func parseOSDMap(text []byte) (OSDMap, error) {
-	var dump struct {
-		Epoch uint32 `json:"epoch"`
-		FSID  string `json:"fsid"`
-		Pools []struct {
-			Name  string `json:"pool_name"`
-			PGNum uint32 `json:"pg_num"`
-			Hash  int    `json:"object_hash"`
-		} `json:"pools"`
-		Blocklist map[string]string `json:"blocklist"`
-		Blacklist map[string]string `json:"blacklist"` // Ceph before 16
-	}
-	if err := json.Unmarshal(text, &dump); err != nil {
+	var d dump
+	if err := json.Unmarshal(text, &d); err != nil {
 		return OSDMap{}, fmt.Errorf("decoding the answer of osd dump: %w", err)
 	}
-	if dump.Epoch == 0 {
-		return OSDMap{}, fmt.Errorf("the answer of osd dump has no epoch")
+	if d.Epoch == 0 {
+		return OSDMap{}, errors.New("the answer of osd dump has no epoch")
 	}
-	m := OSDMap{Epoch: dump.Epoch, FSID: dump.FSID, Blocklist: map[Address]time.Time{}, Pools: map[string]Pool{}}
-	for _, pool := range dump.Pools {
-		m.Pools[pool.Name] = Pool{Name: pool.Name, PlacementGroups: pool.PGNum, Hash: pool.Hash}
+	m := OSDMap{Epoch: d.Epoch, FSID: d.FSID, Blocklist: map[Address]time.Time{}, Ranges: map[string]time.Time{}, Pools: map[string]Pool{}}
+	for _, p := range d.Pools {
+		m.Pools[p.Name] = Pool{Name: p.Name, ID: p.ID, PlacementGroups: p.PGNum, Hash: p.Hash, Tiered: isTier(p.ReadTier) || isTier(p.WriteTier)}
 	}
-	for _, entries := range []map[string]string{dump.Blocklist, dump.Blacklist} {
-		for text, untilText := range entries {
-			address, err := ParseAddress(text)
-			if err != nil {
-				continue // somebody else's entry in a form that is none of ours, as a range
-			}
-			until, err := parseTime(untilText)
-			if err != nil {
-				return OSDMap{}, fmt.Errorf("blocklist entry %s: %w", text, err)
-			}
+	for _, o := range d.OSDs {
+		m.OSDs = append(m.OSDs, OSD{ID: o.ID, Up: o.Up == 1, In: o.In == 1})
+	}
+	for _, entries := range []map[string]string{d.Blocklist, d.Blacklist} {
+		if err := m.addEntries(entries); err != nil {
+			return OSDMap{}, err
+		}
+	}
+	for text, untilText := range d.RangeBlocklist {
+		until, err := parseTime(untilText)
+		if err != nil {
+			return OSDMap{}, fmt.Errorf("blocklist entry %s: %w", text, err)
+		}
+		m.Ranges[text] = until
+	}
+	return m, nil
+}
+
+func isTier(pool *int64) bool { return pool != nil && *pool >= 0 }
+
+// addEntries takes the entries that the OSDs find by an address. An entry in another form is left out, so that it can't
+// pass for a fence: OSDs look for an address without a protocol (OSDMap::is_blocklisted), and an IPv4-mapped one is another
+// address to them than the IPv4 address that it means.
+func (m OSDMap) addEntries(entries map[string]string) error {
+	for text, untilText := range entries {
+		address, err := ParseAddress(text)
+		if err != nil || strings.HasPrefix(text, "v") || address.IP.Is4() == strings.HasPrefix(text, "[") {
+			continue
+		}
+		until, err := parseTime(untilText)
+		if err != nil {
+			return fmt.Errorf("blocklist entry %s: %w", text, err)
+		}
+		if known, twice := m.Blocklist[address]; !twice || until.Before(known) {
 			m.Blocklist[address] = until
 		}
 	}
-	return m, nil
+	return nil
 }
 
 // parseTime reads Ceph's form of a time: with a zone since 15, in UTC and without one before.

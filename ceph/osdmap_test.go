@@ -1,6 +1,7 @@
 package ceph
 
 import (
+	"os"
 	"testing"
 	"time"
 
@@ -13,6 +14,7 @@ func TestParseOSDMap(t *testing.T) {
 	want := OSDMap{
 		Epoch: 42, FSID: "f51d",
 		Blocklist: map[Address]time.Time{MustParseAddress("10.0.0.5:0/42"): time.Date(2027, 11, 23, 3, 0, 0, 5e8, time.UTC)},
+		Ranges:    map[string]time.Time{},
 		Pools:     map[string]Pool{"rbd": {Name: "rbd", PlacementGroups: 16, Hash: 2}},
 	}
 	for name, text := range map[string]string{
@@ -22,6 +24,9 @@ func TestParseOSDMap(t *testing.T) {
 			"blacklist":{"10.0.0.5:0/42":"2027-11-23 03:00:00.500000"}}`,
 		"in another zone": `{"epoch":42,"fsid":"f51d","pools":[{"pool_name":"rbd","pg_num":16,"object_hash":2}],
 			"blocklist":{"10.0.0.5:0/42":"2027-11-23T05:00:00.500000+0200"}}`,
+		"with entries that OSDs do not find by an IPv4 address": `{"epoch":42,"fsid":"f51d","pools":[{"pool_name":"rbd","pg_num":16,"object_hash":2}],
+			"blocklist":{"10.0.0.5:0/42":"2027-11-23T03:00:00.500000+0000","v1:10.0.0.6:0/1":"2027-11-23T03:00:00.500000+0000",
+			"[::ffff:10.0.0.7]:0/1":"2027-11-23T03:00:00.500000+0000"}}`,
 		"with an entry that is none of ours": `{"epoch":42,"fsid":"f51d","pools":[{"pool_name":"rbd","pg_num":16,"object_hash":2}],
 			"blocklist":{"10.0.0.5:0/42":"2027-11-23T03:00:00.500000+0000","cidr:10.0.0.0:0/8":"?"}}`,
 	} {
@@ -48,6 +53,44 @@ func TestParseOSDMap(t *testing.T) {
 				t.Error("took it")
 			}
 		})
+	}
+}
+
+// testdata/osd_dump_16.2.15.json is what a real cluster answered.
+func TestParseOSDMapOfARealCluster(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("testdata/osd_dump_16.2.15.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := parseOSDMap(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := func(seconds, micros int) time.Time {
+		return time.Date(2026, 11, 23, 17, 20, seconds, micros*1000, time.UTC)
+	}
+	want := OSDMap{
+		Epoch: 28, FSID: "7eb25156-e124-47cb-8494-741481c7d35f",
+		Blocklist: map[Address]time.Time{
+			MustParseAddress("[fd00::7]:0/42"):   at(50, 604729),
+			MustParseAddress("10.0.0.6:0/1"):     at(51, 606130),
+			MustParseAddress("10.0.0.7:0/1"):     at(52, 608544),
+			MustParseAddress("10.0.0.8:0/1"):     at(53, 610697),
+			MustParseAddress("10.0.0.9:0/0"):     at(54, 613685),
+			MustParseAddress("10.0.0.10:0/0"):    at(55, 613405),
+			MustParseAddress("10.0.0.12:6800/7"): at(56, 618197),
+		},
+		Ranges: map[string]time.Time{"cidr:10.9.0.0:0/16": at(57, 622342), "cidr:[fd01::]:0/64": at(58, 617209)},
+		Pools: map[string]Pool{
+			"kubernetes":            {Name: "kubernetes", ID: 1, PlacementGroups: 12, Hash: 2},
+			"odd":                   {Name: "odd", ID: 2, PlacementGroups: 7, Hash: 2},
+			"device_health_metrics": {Name: "device_health_metrics", ID: 3, PlacementGroups: 1, Hash: 2},
+		},
+		OSDs: []OSD{{ID: 0, Up: true, In: true}, {ID: 1, Up: true, In: true}, {ID: 2, Up: true, In: true}},
+	}
+	if diff := cmp.Diff(want, got, cmpopts.EquateComparable(Address{}), cmpopts.EquateApproxTime(0)); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
 

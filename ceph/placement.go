@@ -2,33 +2,50 @@ package ceph
 
 import (
 	"encoding/binary"
+	"fmt"
 	"math/bits"
 	"strconv"
 )
 
-// objectPerPlacementGroup gives, for each placement group of a pool, a name that lies in it. Nothing is ever written
-// under these names.
-func objectPerPlacementGroup(placementGroups uint32, namespace string) []string {
+// maxPlacementGroups of a pool; more is taken for a mistake (mon_max_pool_pg_num is 65536).
+const maxPlacementGroups = 1 << 20
+
+// ObjectPerPlacementGroup gives, for each placement group of a pool, the name of an object that would lie in it, always the
+// same one. Nothing is ever written under these names. A pool of no placement groups is refused: nothing could be proven.
+func ObjectPerPlacementGroup(placementGroups uint32, namespace string) ([]string, error) {
+	if placementGroups == 0 || placementGroups > maxPlacementGroups {
+		return nil, fmt.Errorf("a pool of %d placement groups can't be", placementGroups)
+	}
 	names := make([]string, placementGroups)
 	for missing, i := placementGroups, 0; missing > 0; i++ {
 		name := "rbd-rescue.barrier." + strconv.Itoa(i)
-		if pg := placementGroup(name, namespace, placementGroups); names[pg] == "" {
+		if pg := PlacementGroup(name, namespace, placementGroups); names[pg] == "" {
 			names[pg] = name
 			missing--
 		}
 	}
-	return names
+	return names, nil
 }
 
-// placementGroup is where Ceph puts an object: the hash of its name, with the namespace and a 0x1f byte before it if it
-// has one, folded onto the number of placement groups (docs.ceph.com, "Mapping PGs"; ceph_stable_mod).
-func placementGroup(name, namespace string, placementGroups uint32) uint32 {
-	if namespace != "" {
-		name = namespace + "\x1f" + name
+// PlacementGroup is where Ceph puts an object in a pool of the given number of placement groups (not 0) whose object hash
+// is rjenkins.
+func PlacementGroup(name, namespace string, placementGroups uint32) uint32 {
+	return stableMod(rjenkins(hashKey(name, namespace)), placementGroups)
+}
+
+// hashKey is what the hash is taken of: the namespace, if there is one, stands before the name with a 0x1f byte between.
+func hashKey(name, namespace string) string {
+	if namespace == "" {
+		return name
 	}
-	hash := rjenkins(name)
-	mask := uint32(1)<<bits.Len32(placementGroups-1) - 1
-	if folded := hash & mask; folded < placementGroups {
+	return namespace + "\x1f" + name
+}
+
+// stableMod folds a hash onto n placement groups so that few objects move when n grows (ceph_stable_mod in Ceph's words):
+// modulo the next power of two, and modulo the one before it where that is not below n.
+func stableMod(hash, n uint32) uint32 {
+	mask := uint32(1)<<bits.Len32(n-1) - 1
+	if folded := hash & mask; folded < n {
 		return folded
 	}
 	return hash & (mask >> 1)

@@ -16,6 +16,8 @@ const (
 	ReasonVolumeRefused = "VolumeRefused"
 	// ReasonCephUnreachable (NodeFence): Ceph does not answer; nothing is released, and it is tried again.
 	ReasonCephUnreachable = "CephUnreachable"
+	// ReasonStepFailed (NodeFence): a step was refused by Ceph or by the API; it is tried again.
+	ReasonStepFailed = "StepFailed"
 	// ReasonFenceUnproven (NodeFence): the entries are listed, but an OSD has not yet confirmed them.
 	ReasonFenceUnproven = "FenceUnproven"
 	// ReasonPodForceDeleted (Pod, NodeFence): a stuck pod of the fenced node was deleted with no grace period.

@@ -84,6 +84,7 @@ func (c *Controller) Reconcile(ctx context.Context, request reconcile.Request) (
 		return reconcile.Result{}, fmt.Errorf("recording the plan for node %s: %w", nf.Spec.NodeName, err)
 	}
 	if err := c.execute(ctx, nf, next.Steps); err != nil {
+		c.tellFailure(nf, err)
 		return reconcile.Result{}, fmt.Errorf("carrying out the plan for node %s: %w", nf.Spec.NodeName, err)
 	}
 	return reconcile.Result{RequeueAfter: next.Wait}, nil
@@ -102,6 +103,27 @@ func (c *Controller) report(ctx context.Context, nf *v1alpha1.NodeFence, next pl
 	measure(before, nf)
 	c.Announcer.Announce(fenceReference(nf), next.Events)
 	return nil
+}
+
+// tellFailure says on the NodeFence which step did not go through, unless somebody else was just quicker: that is common,
+// and the next look decides anew.
+func (c *Controller) tellFailure(nf *v1alpha1.NodeFence, err error) {
+	if apierrors.IsConflict(err) {
+		return
+	}
+	c.Announcer.Announce(corev1.ObjectReference{}, []plan.Event{{
+		Regarding: fenceReference(nf), Type: corev1.EventTypeWarning, Reason: v1alpha1.ReasonStepFailed, Action: "Fence",
+		Note: fmt.Sprintf("A step for node %s failed and is tried again: %s", nf.Spec.NodeName, truncate(err.Error())),
+	}})
+}
+
+// truncate keeps a note within what events.k8s.io takes: 1,024 bytes.
+func truncate(text string) string {
+	const most = 900
+	if len(text) <= most {
+		return text
+	}
+	return text[:most] + "…"
 }
 
 func (c *Controller) fencesOfNode(ctx context.Context, node client.Object) []reconcile.Request {

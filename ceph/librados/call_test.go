@@ -1,0 +1,66 @@
+//go:build librados
+
+package librados
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/rbd-rescue/rbd-rescue/ceph"
+)
+
+func TestBoundedGivesUpInDoubtAndClosesOnlyAfterTheCall(t *testing.T) {
+	t.Parallel()
+	c := newCalls()
+	release, closed := make(chan struct{}), make(chan struct{})
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Millisecond)
+	defer cancel()
+	_, err := bounded(ctx, c, "test", func() (int, error) { <-release; return 1, nil })
+	if !errors.Is(err, ceph.ErrInDoubt) || !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("got %v", err)
+	}
+	c.close(func() { close(closed) })
+	select {
+	case <-closed:
+		t.Error("closed under a call")
+	case <-time.After(20 * time.Millisecond):
+	}
+	close(release)
+	<-closed
+	if _, err := bounded(context.Background(), c, "test", func() (int, error) { return 1, nil }); !errors.Is(err, errClosed) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestBoundedRefusesACallWhenTooManyHang(t *testing.T) {
+	t.Parallel()
+	c := newCalls()
+	release := make(chan struct{})
+	defer close(release)
+	late, cancel := context.WithTimeout(context.Background(), 20*time.Millisecond)
+	defer cancel()
+	for range callsAtOnce {
+		go bounded(late, c, "test", func() (int, error) { <-release; return 1, nil }) //nolint:errcheck // it hangs
+	}
+	<-late.Done()
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Millisecond)
+	defer cancel()
+	_, err := bounded(ctx, c, "test", func() (int, error) { t.Error("ran"); return 1, nil })
+	if err == nil || errors.Is(err, ceph.ErrInDoubt) {
+		t.Errorf("nothing was asked, got %v", err)
+	}
+}
+
+func TestDataPoolID(t *testing.T) {
+	t.Parallel()
+	if got, err := dataPoolID([]byte{2, 1, 0, 0, 0, 0, 0, 0}); err != nil || got != 258 {
+		t.Errorf("got %d, %v", got, err)
+	}
+	for _, value := range [][]byte{nil, {2}, make([]byte, 9)} {
+		if got, err := dataPoolID(value); err == nil {
+			t.Errorf("took %v for %d", value, got)
+		}
+	}
+}

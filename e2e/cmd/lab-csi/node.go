@@ -1,0 +1,138 @@
+//go:build librados
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"sync"
+	"syscall"
+
+	"github.com/container-storage-interface/spec/lib/go/csi"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"k8s.io/mount-utils"
+)
+
+// node is the node service: stage maps an image, publish starts its writer.
+type node struct {
+	csi.UnimplementedNodeServer
+	options options
+	images  *images
+	mounter mount.Interface
+
+	// lock serialises the calls for one plugin: the kubelet repeats a call that took long.
+	lock    sync.Mutex
+	writers map[string]*writer // by target path
+}
+
+func newNode(o options) *node {
+	return &node{options: o, images: newImages(o), mounter: mount.New(""), writers: map[string]*writer{}}
+}
+
+func (n *node) NodeGetInfo(context.Context, *csi.NodeGetInfoRequest) (*csi.NodeGetInfoResponse, error) {
+	return &csi.NodeGetInfoResponse{NodeId: n.options.node}, nil
+}
+
+func (n *node) NodeGetCapabilities(context.Context, *csi.NodeGetCapabilitiesRequest) (*csi.NodeGetCapabilitiesResponse, error) {
+	return &csi.NodeGetCapabilitiesResponse{Capabilities: []*csi.NodeServiceCapability{{
+		Type: &csi.NodeServiceCapability_Rpc{Rpc: &csi.NodeServiceCapability_RPC{Type: csi.NodeServiceCapability_RPC_STAGE_UNSTAGE_VOLUME}},
+	}}}, nil
+}
+
+// NodeStageVolume opens the image, which makes the node a watcher of it, and mounts a file system that stands for the image's.
+func (n *node) NodeStageVolume(ctx context.Context, r *csi.NodeStageVolumeRequest) (*csi.NodeStageVolumeResponse, error) {
+	n.lock.Lock()
+	defer n.lock.Unlock()
+	pool, name := r.VolumeContext["pool"], r.VolumeContext["imageName"]
+	if pool == "" || name == "" {
+		return nil, status.Error(codes.InvalidArgument, "the volume context has no pool or no imageName")
+	}
+	if err := n.images.open(ctx, r.VolumeId, pool, name); err != nil {
+		return nil, statusOf(err)
+	}
+	if err := n.mountAt(r.StagingTargetPath, "tmpfs", "tmpfs", "size=1m"); err != nil {
+		return nil, statusOf(err)
+	}
+	return &csi.NodeStageVolumeResponse{}, nil
+}
+
+// NodeUnstageVolume closes the image.
+func (n *node) NodeUnstageVolume(_ context.Context, r *csi.NodeUnstageVolumeRequest) (*csi.NodeUnstageVolumeResponse, error) {
+	n.lock.Lock()
+	defer n.lock.Unlock()
+	if err := n.unmount(r.StagingTargetPath); err != nil {
+		return nil, statusOf(err)
+	}
+	if err := n.images.close(r.VolumeId); err != nil {
+		return nil, statusOf(err)
+	}
+	return &csi.NodeUnstageVolumeResponse{}, nil
+}
+
+// NodePublishVolume starts the writer, as the container that gets the volume would.
+func (n *node) NodePublishVolume(_ context.Context, r *csi.NodePublishVolumeRequest) (*csi.NodePublishVolumeResponse, error) {
+	n.lock.Lock()
+	defer n.lock.Unlock()
+	if n.writers[r.TargetPath] != nil {
+		return &csi.NodePublishVolumeResponse{}, nil
+	}
+	image := n.images.get(r.VolumeId)
+	if image == nil {
+		return nil, status.Error(codes.FailedPrecondition, "the volume is not staged")
+	}
+	if err := n.mountAt(r.TargetPath, r.StagingTargetPath, "", "bind"); err != nil {
+		return nil, statusOf(err)
+	}
+	n.writers[r.TargetPath] = startWriter(image, n.options)
+	return &csi.NodePublishVolumeResponse{}, nil
+}
+
+// NodeUnpublishVolume stops the writer; one whose write hangs is left to it, as a process in uninterruptible sleep is.
+func (n *node) NodeUnpublishVolume(_ context.Context, r *csi.NodeUnpublishVolumeRequest) (*csi.NodeUnpublishVolumeResponse, error) {
+	n.lock.Lock()
+	defer n.lock.Unlock()
+	if w := n.writers[r.TargetPath]; w != nil {
+		w.stop()
+		delete(n.writers, r.TargetPath)
+	}
+	if err := n.unmount(r.TargetPath); err != nil {
+		return nil, statusOf(err)
+	}
+	return &csi.NodeUnpublishVolumeResponse{}, nil
+}
+
+func (n *node) mountAt(path, source, kind string, mountOptions ...string) error {
+	if err := os.MkdirAll(path, 0o755); err != nil {
+		return fmt.Errorf("making mount point %s: %w", path, err)
+	}
+	mounts, err := n.mounter.List()
+	if err != nil {
+		return fmt.Errorf("listing mounts: %w", err)
+	}
+	if slices.ContainsFunc(mounts, func(m mount.MountPoint) bool { return m.Path == path }) {
+		return nil
+	}
+	if err := n.mounter.Mount(source, path, kind, mountOptions); err != nil {
+		return fmt.Errorf("mounting %s: %w", path, err)
+	}
+	return nil
+}
+
+func (n *node) unmount(path string) error {
+	if err := mount.CleanupMountPoint(path, n.mounter, true); err != nil {
+		return fmt.Errorf("unmounting %s: %w", path, err)
+	}
+	return nil
+}
+
+// statusOf gives the kubelet an error as ceph-csi does.
+func statusOf(err error) error {
+	if errors.Is(err, syscall.ESHUTDOWN) {
+		return status.Errorf(codes.Internal, "rbd: map failed: (108) Cannot send after transport endpoint shutdown: %v", err)
+	}
+	return status.Error(codes.Internal, err.Error())
+}

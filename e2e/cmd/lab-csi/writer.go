@@ -1,0 +1,38 @@
+//go:build librados
+
+package main
+
+import (
+	"context"
+	"log"
+	"time"
+
+	"github.com/rbd-rescue/rbd-rescue/e2e/workload"
+)
+
+// writer is a running workload.Writer.
+type writer struct {
+	cancel context.CancelFunc
+	done   chan struct{}
+}
+
+func startWriter(i *image, o options) *writer {
+	ctx, cancel := context.WithCancel(context.Background())
+	w := &writer{cancel: cancel, done: make(chan struct{})}
+	go func() {
+		defer close(w.done)
+		if err := (&workload.Writer{Image: i, Name: i.name, Size: i.size, Node: o.node, AckDir: o.ackDir}).Run(ctx); err != nil {
+			log.Printf("the writer of image %s ended: %v", i.name, err)
+		}
+	}()
+	return w
+}
+
+// stop waits a moment for the write that is under way; one that hangs ends with the process.
+func (w *writer) stop() {
+	w.cancel()
+	select {
+	case <-w.done:
+	case <-time.After(2 * time.Second):
+	}
+}

@@ -1,0 +1,284 @@
+package e2e
+
+import (
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/rbd-rescue/rbd-rescue/api/v1alpha1"
+	"github.com/rbd-rescue/rbd-rescue/e2e/lab/network"
+	"github.com/rbd-rescue/rbd-rescue/volume"
+)
+
+// The host is dead: all processes of the node are gone at once.
+func TestHostDead(t *testing.T) {
+	s := begin(t, v1alpha1.ModeRescue)
+	db := s.workload("db", "node-a", true, patience)
+	web := s.workload("web", "node-a", false, patience)
+	s.recorded(db, "node-a")
+	s.recorded(web, "node-a")
+	s.must(s.lab.Nodes["node-a"].Kill())
+	s.notReady("node-a")
+	s.runsElsewhere(db, "node-a")
+	s.runsElsewhere(web, "node-a")
+	s.wrote(db, "node-a")
+	s.wrote(web, "node-a")
+	s.reaches("node-a", v1alpha1.PhaseRecovered)
+	for _, reason := range []string{v1alpha1.ReasonFenceStarted, v1alpha1.ReasonNodeFenced} {
+		s.told(reason, "Node", "node-a")
+		s.told(reason, "NodeFence", "node-a")
+	}
+	s.told(v1alpha1.ReasonVolumeHeld, "Pod", "web")
+	s.told(v1alpha1.ReasonPodForceDeleted, "Pod", "db-0")
+	s.told(v1alpha1.ReasonVolumeReleased, "PersistentVolumeClaim", "db")
+	s.told(v1alpha1.ReasonVolumeRecovered, "PersistentVolumeClaim", "web")
+	s.proveData(db, web)
+}
+
+// The host is frozen for longer than a watch lives, and thaws after the take-over: without a fence its writes would land.
+func TestHostFrozenUntilItsWatchIsGone(t *testing.T) {
+	s := begin(t, v1alpha1.ModeRescue)
+	db := s.workload("db", "node-b", true, 35*time.Second)
+	s.recorded(db, "node-b")
+	s.must(s.lab.Nodes["node-b"].Freeze())
+	s.notReady("node-b")
+	s.eventually(45*time.Second, "rbd status shows no watcher", func() (bool, error) {
+		watchers, err := s.lab.Ceph.Watchers(s.ctx, "kubernetes", db.Image)
+		return len(watchers) == 0, err
+	})
+	if nf, err := s.fence("node-b"); err != nil || nf != nil {
+		t.Fatalf("fenced before Kubernetes wanted anything moved: %v, %v", nf, err)
+	}
+	s.runsElsewhere(db, "node-b")
+	s.wrote(db, "node-b")
+	s.must(s.lab.Nodes["node-b"].Thaw())
+	s.refused(db, "node-b")
+	s.told(v1alpha1.ReasonNodeStillFenced, "Node", "node-b")
+	s.proveData(db)
+}
+
+// The kubelet is dead, and the container goes on writing: "host available" in the old runbook.
+func TestKubeletDeadWriterAlive(t *testing.T) {
+	s := begin(t, v1alpha1.ModeRescue)
+	db := s.workload("db", "node-c", true, patience)
+	s.recorded(db, "node-c")
+	s.must(s.lab.Nodes["node-c"].KillKubelet())
+	s.notReady("node-c")
+	s.runsElsewhere(db, "node-c")
+	s.wrote(db, "node-c")
+	s.refused(db, "node-c")
+	s.reaches("node-c", v1alpha1.PhaseRecovered)
+	s.proveData(db)
+}
+
+// The node cannot reach the API, but Ceph: it writes until the very moment of the fence.
+func TestAPILinkCut(t *testing.T) {
+	s := begin(t, v1alpha1.ModeRescue)
+	web := s.workload("web", "node-d", false, patience)
+	s.recorded(web, "node-d")
+	s.must(s.lab.Network.Cut(s.ctx, "node-d", network.API))
+	s.notReady("node-d")
+	s.runsElsewhere(web, "node-d")
+	s.wrote(web, "node-d")
+	s.refused(web, "node-d")
+	s.must(s.lab.Network.Restore(s.ctx, "node-d"))
+	s.told(v1alpha1.ReasonNodeStillFenced, "Node", "node-d")
+	s.proveData(web)
+}
+
+// The node reaches nothing, and comes back with the same boot: it stays fenced.
+func TestAllLinksCutThenRestored(t *testing.T) {
+	s := begin(t, v1alpha1.ModeRescue)
+	db := s.workload("db", "node-a", true, patience)
+	s.recorded(db, "node-a")
+	s.must(s.lab.Network.Cut(s.ctx, "node-a", network.All))
+	s.notReady("node-a")
+	s.runsElsewhere(db, "node-a")
+	s.wrote(db, "node-a")
+	s.must(s.lab.Network.Restore(s.ctx, "node-a"))
+	s.eventually(60*time.Second, "node-a is Ready again", func() (bool, error) {
+		node, err := s.lab.Node(s.ctx, "node-a")
+		return err == nil && volume.Ready(node), err
+	})
+	s.told(v1alpha1.ReasonNodeStillFenced, "Node", "node-a")
+	node, err := s.lab.Node(s.ctx, "node-a")
+	s.must(err)
+	if !hasTaint(node, v1alpha1.TaintFenced) {
+		t.Error("the taint is gone although the old boot still runs")
+	}
+	nf := s.reaches("node-a", v1alpha1.PhaseRecovered)
+	if none, err := s.noClientListed(nf); err != nil || none {
+		t.Errorf("the entries are gone although the old boot still runs (%v)", err)
+	}
+	s.proveData(db)
+}
+
+// The remediator is killed between fence and release: an OSD that does not answer holds the release back meanwhile.
+func TestRemediatorKilledBetweenFenceAndRelease(t *testing.T) {
+	s := begin(t, v1alpha1.ModeRescue)
+	db := s.workload("db", "node-b", true, patience)
+	s.recorded(db, "node-b")
+	s.must(s.lab.Nodes["node-b"].Kill())
+	s.notReady("node-b")
+	s.must(s.lab.Ceph.FreezeOSD(0))
+	thawed := false
+	defer func() {
+		if !thawed {
+			s.must(s.lab.Ceph.ThawOSD(0))
+		}
+	}()
+	s.reaches("node-b", v1alpha1.PhaseFencing)
+	s.must(s.lab.Rescue.KillRemediator())
+	if node, err := db.RunsOn(s.ctx); err != nil || node != "" {
+		t.Fatalf("released before the fence was proven: runs on %q (%v)", node, err)
+	}
+	s.must(s.lab.Ceph.ThawOSD(0))
+	thawed = true
+	s.must(s.lab.Rescue.StartRemediator(s.ctx))
+	s.runsElsewhere(db, "node-b")
+	s.wrote(db, "node-b")
+	s.reaches("node-b", v1alpha1.PhaseRecovered)
+	s.proveData(db)
+}
+
+// The webhook is down during the failure: pods are created all the same, and flagged later by the remediator.
+func TestWebhookDown(t *testing.T) {
+	s := begin(t, v1alpha1.ModeRescue)
+	s.must(s.lab.Rescue.KillWebhook())
+	defer func() { s.must(s.lab.Rescue.StartWebhook(s.ctx)) }()
+	web := s.workload("web", "node-c", false, patience)
+	s.recorded(web, "node-c")
+	s.must(s.lab.Nodes["node-c"].Kill())
+	s.notReady("node-c")
+	s.told(v1alpha1.ReasonVolumeHeld, "Pod", "web")
+	s.runsElsewhere(web, "node-c")
+	s.wrote(web, "node-c")
+	s.eventually(30*time.Second, "the pod's flag is gone again", func() (bool, error) {
+		for _, pod := range s.pods(web) {
+			if _, flagged := pod.Labels[v1alpha1.LabelHeld]; flagged {
+				return false, nil
+			}
+		}
+		return true, nil
+	})
+	s.proveData(web)
+}
+
+// The node is rebooted: the fence is lifted, and the node can map images again.
+func TestReboot(t *testing.T) {
+	s := begin(t, v1alpha1.ModeRescue)
+	db := s.workload("db", "node-d", true, patience)
+	s.recorded(db, "node-d")
+	s.must(s.lab.Nodes["node-d"].Kill())
+	s.notReady("node-d")
+	s.runsElsewhere(db, "node-d")
+	s.reaches("node-d", v1alpha1.PhaseRecovered)
+	s.must(s.lab.Nodes["node-d"].Reboot(s.ctx))
+	nf := s.reaches("node-d", v1alpha1.PhaseLifted)
+	if none, err := s.noClientListed(nf); err != nil || !none {
+		t.Errorf("entries are left after the lift (%v)", err)
+	}
+	s.told(v1alpha1.ReasonFenceLifted, "Node", "node-d")
+	s.eventually(10*time.Second, "the taint is gone", func() (bool, error) {
+		node, err := s.lab.Node(s.ctx, "node-d")
+		return err == nil && !hasTaint(node, v1alpha1.TaintFenced), err
+	})
+	again := s.workload("again", "node-d", false, patience)
+	s.recorded(again, "node-d")
+	s.wrote(again, "")
+	s.proveData(db, again)
+}
+
+// A namespace that did not opt in stays as Kubernetes leaves it.
+func TestNotOptedIn(t *testing.T) {
+	s := begin(t, v1alpha1.ModeOff)
+	db := s.workload("db", "node-a", true, patience)
+	s.recorded(db, "node-a")
+	s.must(s.lab.Nodes["node-a"].Kill())
+	s.notReady("node-a")
+	s.eventually(30*time.Second, "its pod is Terminating", func() (bool, error) {
+		pods := s.pods(db)
+		return len(pods) == 1 && volume.Terminating(&pods[0]), nil
+	})
+	uid := s.pods(db)[0].UID
+	s.never(10*time.Second, "fenced or deleted", func() (bool, error) {
+		nf, err := s.fence("node-a")
+		pods := s.pods(db)
+		_, flagged := pods[0].Labels[v1alpha1.LabelHeld]
+		return nf != nil || len(pods) != 1 || pods[0].UID != uid || flagged, err
+	})
+	s.proveData(db)
+}
+
+// A pod's owner claims that a healthy node holds its volumes: nothing is fenced.
+func TestForgedAnnotation(t *testing.T) {
+	s := begin(t, v1alpha1.ModeRescue)
+	db := s.workload("db", "node-b", true, patience)
+	s.recorded(db, "node-b")
+	pod := s.pods(db)[0]
+	forged := pod.DeepCopy()
+	forged.Labels[v1alpha1.LabelHeld] = "true"
+	forged.Annotations = map[string]string{
+		v1alpha1.AnnotationHeldVolumes: `[{"claim":"` + s.namespace + `/db","volume":"` + db.Volume + `","node":"node-b"}]`,
+	}
+	s.must(s.lab.Client.Update(s.ctx, forged))
+	s.never(8*time.Second, "fenced", func() (bool, error) {
+		nf, err := s.fence("node-b")
+		return nf != nil, err
+	})
+	if node, err := db.RunsOn(s.ctx); err != nil || node != "node-b" {
+		t.Errorf("runs on %q (%v)", node, err)
+	}
+	s.proveData(db)
+}
+
+// Ceph's monitor is down during the failure: nothing is released until it is back.
+func TestMonitorDownDuringTheFailure(t *testing.T) {
+	s := begin(t, v1alpha1.ModeRescue)
+	db := s.workload("db", "node-c", true, patience)
+	s.recorded(db, "node-c")
+	s.must(s.lab.Ceph.StopMon(s.ctx))
+	s.must(s.lab.Nodes["node-c"].Kill())
+	s.notReady("node-c")
+	s.told(v1alpha1.ReasonCephUnreachable, "Node", "node-c")
+	pods := s.pods(db)
+	if len(pods) != 1 || !volume.Terminating(&pods[0]) {
+		t.Errorf("released without a fence: %v", pods)
+	}
+	s.must(s.lab.Ceph.StartMon(s.ctx))
+	s.runsElsewhere(db, "node-c")
+	s.wrote(db, "node-c")
+	s.reaches("node-c", v1alpha1.PhaseRecovered)
+	s.proveData(db)
+}
+
+// A node that is Ready again before the fence starts: nothing happens.
+func TestNodeBackBeforeTheFence(t *testing.T) {
+	s := begin(t, v1alpha1.ModeRescue)
+	db := s.workload("db", "node-d", true, time.Minute)
+	s.recorded(db, "node-d")
+	s.must(s.lab.Network.Cut(s.ctx, "node-d", network.API))
+	s.notReady("node-d")
+	s.must(s.lab.Network.Restore(s.ctx, "node-d"))
+	s.eventually(30*time.Second, "node-d is Ready again", func() (bool, error) {
+		node, err := s.lab.Node(s.ctx, "node-d")
+		return err == nil && volume.Ready(node), err
+	})
+	if nf, err := s.fence("node-d"); err != nil || nf != nil {
+		t.Errorf("fenced without demand: %v (%v)", nf, err)
+	}
+	if node, err := db.RunsOn(s.ctx); err != nil || node != "node-d" {
+		t.Errorf("runs on %q (%v)", node, err)
+	}
+	s.proveData(db)
+}
+
+func hasTaint(node *corev1.Node, key string) bool {
+	for _, taint := range node.Spec.Taints {
+		if taint.Key == key {
+			return true
+		}
+	}
+	return false
+}

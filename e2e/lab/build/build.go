@@ -1,0 +1,151 @@
+// Package build builds the lab's programs and rbd-rescue from source into e2e/bin. The go command decides what is out of date: a second
+// build takes seconds, the very first one many minutes, because Kubernetes is compiled whole.
+package build
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+)
+
+const (
+	module        = "github.com/rbd-rescue/rbd-rescue"
+	progressEvery = 15 * time.Second
+)
+
+// Binaries says where the programs are.
+type Binaries struct {
+	Dir string
+	// Repository is the root of the source.
+	Repository string
+}
+
+// The names of the programs in Binaries.Dir.
+const (
+	LabKube     = "lab-kube"
+	CSIAttacher = "csi-attacher"
+	LabCSI      = "lab-csi"
+	RBDRescue   = "rbd-rescue"
+)
+
+// programs are built one after the other; each uses all cores.
+var programs = []program{
+	{name: LabKube, pkg: "./cmd/lab-kube", kubernetesVersion: true},
+	{name: CSIAttacher, pkg: "github.com/kubernetes-csi/external-attacher/v4/cmd/csi-attacher"},
+	{name: LabCSI, pkg: "./cmd/lab-csi", librados: true},
+	{name: RBDRescue, pkg: "./cmd/rbd-rescue", product: true, librados: true},
+}
+
+type program struct {
+	name, pkg string
+	// product is built in rbd-rescue's own module, with the dependencies that users get.
+	product bool
+	// librados needs cgo and Ceph's headers.
+	librados bool
+	// kubernetesVersion has to be linked in: clients that parse the server's version fail without it.
+	kubernetesVersion bool
+}
+
+// Build builds the programs named, or all if none is, and tells out every 15 s that it is still at it. It must run inside the e2e module.
+func Build(ctx context.Context, out io.Writer, names ...string) (Binaries, error) {
+	root, err := moduleDir(ctx, module+"/e2e")
+	if err != nil {
+		return Binaries{}, err
+	}
+	binaries := Binaries{Dir: filepath.Join(root, "bin"), Repository: filepath.Dir(root)}
+	for _, p := range programs {
+		if len(names) > 0 && !slices.Contains(names, p.name) {
+			continue
+		}
+		if err := p.build(ctx, out, root, binaries.Dir); err != nil {
+			return Binaries{}, err
+		}
+	}
+	return binaries, nil
+}
+
+func (p program) build(ctx context.Context, out io.Writer, root, dir string) error {
+	ldflags := "-s -w"
+	if p.kubernetesVersion {
+		version, err := kubernetesVersion(ctx, root)
+		if err != nil {
+			return err
+		}
+		ldflags += version
+	}
+	args := []string{"build", "-buildvcs=false", "-ldflags", ldflags, "-o", filepath.Join(dir, p.name)}
+	if p.librados {
+		args = append(args, "-tags", "librados,pacific") // the oldest librados that Debian 12 has
+	}
+	from := root
+	if p.product {
+		from = filepath.Dir(root)
+	}
+	begin := time.Now()
+	done := make(chan struct{})
+	defer close(done)
+	go func() {
+		for {
+			select {
+			case <-done:
+				return
+			case <-time.After(progressEvery):
+				fmt.Fprintf(out, "building %s: %s so far\n", p.name, time.Since(begin).Round(time.Second))
+			}
+		}
+	}()
+	if _, err := goCommand(ctx, from, append(args, p.pkg)...); err != nil {
+		return fmt.Errorf("building %s: %w", p.name, err)
+	}
+	if took := time.Since(begin); took > time.Second {
+		fmt.Fprintf(out, "built %s in %s\n", p.name, took.Round(100*time.Millisecond))
+	}
+	return nil
+}
+
+func moduleDir(ctx context.Context, path string) (string, error) {
+	out, err := goCommand(ctx, "", "list", "-m", "-f", "{{.Dir}}", path)
+	if err != nil {
+		return "", fmt.Errorf("finding the module %s: %w", path, err)
+	}
+	return strings.TrimSpace(string(out)), nil
+}
+
+// kubernetesVersion are the linker flags for the version of the k8s.io/kubernetes module.
+func kubernetesVersion(ctx context.Context, root string) (string, error) {
+	out, err := goCommand(ctx, root, "list", "-m", "-json", "k8s.io/kubernetes")
+	if err != nil {
+		return "", fmt.Errorf("finding the version of Kubernetes: %w", err)
+	}
+	var m struct{ Version string }
+	if err := json.Unmarshal(out, &m); err != nil {
+		return "", fmt.Errorf("parsing the version of Kubernetes: %w", err)
+	}
+	parts := strings.Split(strings.TrimPrefix(m.Version, "v"), ".")
+	if len(parts) != 3 {
+		return "", fmt.Errorf("the version of Kubernetes is %q, not vX.Y.Z", m.Version)
+	}
+	const variable = " -X k8s.io/component-base/version."
+	return variable + "gitVersion=" + m.Version + variable + "gitMajor=" + parts[0] + variable + "gitMinor=" + parts[1], nil
+}
+
+func goCommand(ctx context.Context, dir string, args ...string) ([]byte, error) {
+	cmd := exec.CommandContext(ctx, "go", args...)
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), "GOWORK=off")
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	if err := cmd.Run(); err != nil {
+		return nil, errors.Join(fmt.Errorf("go %s: %w", args[0], err), errors.New(strings.TrimSpace(stderr.String())))
+	}
+	return stdout.Bytes(), nil
+}

@@ -1,0 +1,339 @@
+// Package ceph is the lab's Ceph: real daemons from Debian's packages (mon, mgr, OSDs in memory), with cephx, without
+// systemd or containers (facts/ceph.md has the recipe).
+package ceph
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"golang.org/x/sync/errgroup"
+	"k8s.io/apimachinery/pkg/util/wait"
+
+	"github.com/rbd-rescue/rbd-rescue/e2e/lab/process"
+)
+
+// Pool is the one pool.
+const Pool = "kubernetes"
+
+// Options of a cluster.
+type Options struct {
+	// Dir is made anew.
+	Dir string
+	// IP that every daemon listens on.
+	IP netip.Addr
+	// OSDs is how many there are.
+	OSDs int
+}
+
+// Cluster is a running Ceph cluster.
+type Cluster struct {
+	options Options
+	sup     *process.Supervisor
+	fsid    string
+	mon     *process.Process
+	mgr     *process.Process
+	osds    []*process.Process
+}
+
+// Start brings a cluster up with the pool initialised for RBD.
+func Start(ctx context.Context, sup *process.Supervisor, options Options) (*Cluster, error) {
+	c := &Cluster{options: options, sup: sup, fsid: uuid.NewString(), osds: make([]*process.Process, options.OSDs)}
+	if err := os.RemoveAll(options.Dir); err != nil {
+		return nil, fmt.Errorf("removing an earlier cluster: %w", err)
+	}
+	for _, dir := range []string{"", "run", "mon", "mgr"} {
+		if err := os.MkdirAll(filepath.Join(options.Dir, dir), 0o755); err != nil {
+			return nil, fmt.Errorf("making the cluster's folders: %w", err)
+		}
+	}
+	for _, step := range []func(context.Context) error{
+		c.writeConf, c.makeMonitor, c.StartMon, c.startManager, c.makeOSDs, c.makePool,
+	} {
+		if err := step(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return c, nil
+}
+
+func (c *Cluster) path(parts ...string) string {
+	return filepath.Join(append([]string{c.options.Dir}, parts...)...)
+}
+
+func (c *Cluster) writeConf(context.Context) error {
+	conf := fmt.Sprintf(`[global]
+fsid = %[1]s
+mon host = [v2:%[2]s:3300,v1:%[2]s:6789]
+public addr = %[2]s
+cluster addr = %[2]s
+auth cluster required = cephx
+auth service required = cephx
+auth client required = cephx
+keyring = %[3]s/keyring
+run dir = %[3]s/run
+admin socket = %[3]s/run/$name.asok
+crash dir = %[3]s/run
+log file =
+log to stderr = true
+err to stderr = true
+osd pool default size = 2
+osd pool default min size = 1
+osd pool default pg autoscale mode = off
+osd crush chooseleaf type = 0
+osd objectstore = memstore
+memstore device bytes = 4294967296
+osd class load list = *
+osd class default list = *
+osd heartbeat interval = 2
+osd heartbeat grace = 6
+mon osd min down reporters = 1
+mon data avail warn = 1
+mon data avail crit = 0
+mon data = %[3]s/mon
+mgr data = %[3]s/mgr
+mgr module path = /usr/share/ceph/mgr
+auth allow insecure global id reclaim = false
+[osd]
+osd data = %[3]s/osd-$id
+keyring = %[3]s/osd-$id/keyring
+[mgr]
+keyring = %[3]s/mgr/keyring
+mgr initial modules =
+[mon]
+keyring = %[3]s/mon.keyring
+`, c.fsid, c.options.IP, c.options.Dir)
+	if err := os.WriteFile(c.ConfFile(), []byte(conf), 0o644); err != nil {
+		return fmt.Errorf("writing ceph.conf: %w", err)
+	}
+	return nil
+}
+
+func (c *Cluster) makeMonitor(ctx context.Context) error {
+	monKeyring, admin := c.path("mon.keyring"), c.path("keyring")
+	for _, args := range [][]string{
+		{"ceph-authtool", "--create-keyring", monKeyring, "--gen-key", "-n", "mon.", "--cap", "mon", "allow *"},
+		{"ceph-authtool", "--create-keyring", admin, "--gen-key", "-n", "client.admin",
+			"--cap", "mon", "allow *", "--cap", "osd", "allow *", "--cap", "mgr", "allow *"},
+		{"ceph-authtool", monKeyring, "--import-keyring", admin},
+		{"monmaptool", "--create", "--fsid", c.fsid, "--addv", "a",
+			fmt.Sprintf("[v2:%[1]s:3300,v1:%[1]s:6789]", c.options.IP), c.path("monmap")},
+		{"ceph-mon", "-c", c.ConfFile(), "--mkfs", "-i", "a", "--monmap", c.path("monmap"), "--keyring", monKeyring},
+	} {
+		if _, err := c.run(ctx, args[0], args[1:]...); err != nil {
+			return fmt.Errorf("making the monitor: %w", err)
+		}
+	}
+	return nil
+}
+
+// StartMon starts the monitor and waits until it answers.
+func (c *Cluster) StartMon(ctx context.Context) (err error) {
+	if c.mon, err = c.daemon("mon-a", "ceph-mon", "-i", "a"); err != nil {
+		return err
+	}
+	return c.eventually(ctx, "the monitor to answer", func(ctx context.Context) (bool, error) {
+		_, err := c.Ceph(ctx, "fsid")
+		return err == nil, nil
+	})
+}
+
+// StopMon ends the monitor.
+func (c *Cluster) StopMon(ctx context.Context) error { return c.mon.Stop(ctx) }
+
+func (c *Cluster) startManager(ctx context.Context) (err error) {
+	if _, err := c.run(ctx, "ceph", "-c", c.ConfFile(), "auth", "get-or-create", "mgr.x", "mon", "allow profile mgr", "osd", "allow *", "mds", "allow *",
+		"-o", c.path("mgr", "keyring")); err != nil {
+		return fmt.Errorf("making the manager's key: %w", err)
+	}
+	c.mgr, err = c.daemon("mgr-x", "ceph-mgr", "-i", "x")
+	return err
+}
+
+func (c *Cluster) makeOSDs(ctx context.Context) error {
+	group, groupCtx := errgroup.WithContext(ctx)
+	for id := range c.osds {
+		group.Go(func() error { return c.makeOSD(groupCtx, id) })
+	}
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	return c.eventually(ctx, "all OSDs to be up", func(ctx context.Context) (bool, error) {
+		up, err := c.upOSDs(ctx)
+		return up == len(c.osds), err
+	})
+}
+
+func (c *Cluster) makeOSD(ctx context.Context, id int) error {
+	dir := c.path(fmt.Sprintf("osd-%d", id))
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return fmt.Errorf("making the folder of OSD %d: %w", id, err)
+	}
+	identity := uuid.NewString()
+	if _, err := c.Ceph(ctx, "osd", "new", identity, fmt.Sprint(id)); err != nil {
+		return fmt.Errorf("making OSD %d: %w", id, err)
+	}
+	if _, err := c.run(ctx, "ceph", "-c", c.ConfFile(), "auth", "get-or-create", fmt.Sprintf("osd.%d", id), "mon", "allow profile osd", "mgr", "allow profile osd",
+		"osd", "allow *", "-o", filepath.Join(dir, "keyring")); err != nil {
+		return fmt.Errorf("making the key of OSD %d: %w", id, err)
+	}
+	if _, err := c.run(ctx, "ceph-osd", "-c", c.ConfFile(), "-i", fmt.Sprint(id), "--mkfs", "--osd-uuid", identity); err != nil {
+		return fmt.Errorf("making the store of OSD %d: %w", id, err)
+	}
+	return c.startOSD(id)
+}
+
+func (c *Cluster) startOSD(id int) (err error) {
+	c.osds[id], err = c.daemon(fmt.Sprintf("osd-%d", id), "ceph-osd", "-i", fmt.Sprint(id))
+	return err
+}
+
+// FreezeOSD stops an OSD from doing anything, until ThawOSD.
+func (c *Cluster) FreezeOSD(id int) error { return c.osds[id].Freeze() }
+
+// ThawOSD lets a frozen OSD go on.
+func (c *Cluster) ThawOSD(id int) error { return c.osds[id].Thaw() }
+
+func (c *Cluster) upOSDs(ctx context.Context) (int, error) {
+	out, err := c.Ceph(ctx, "osd", "stat")
+	if err != nil {
+		return 0, err
+	}
+	var stat struct {
+		Up int `json:"num_up_osds"`
+	}
+	if err := json.Unmarshal(out, &stat); err != nil {
+		return 0, fmt.Errorf("decoding osd stat: %w", err)
+	}
+	return stat.Up, nil
+}
+
+func (c *Cluster) makePool(ctx context.Context) error {
+	if _, err := c.Ceph(ctx, "osd", "pool", "create", Pool, "16"); err != nil {
+		return fmt.Errorf("making pool %s: %w", Pool, err)
+	}
+	if _, err := c.RBD(ctx, "pool", "init", Pool); err != nil {
+		return fmt.Errorf("initialising pool %s: %w", Pool, err)
+	}
+	return nil
+}
+
+// FSID of the cluster.
+func (c *Cluster) FSID() string { return c.fsid }
+
+// Monitors as ceph-csi's ConfigMap lists them.
+func (c *Cluster) Monitors() []string { return []string{netip.AddrPortFrom(c.options.IP, 6789).String()} }
+
+// ConfFile is the ceph.conf of client.admin.
+func (c *Cluster) ConfFile() string { return c.path("ceph.conf") }
+
+// CreateUser makes a user and gives the file that holds its key alone.
+func (c *Cluster) CreateUser(ctx context.Context, name string, caps map[string]string) (string, error) {
+	args := []string{"auth", "get-or-create-key", "client." + name}
+	for daemon, rights := range caps {
+		args = append(args, daemon, rights)
+	}
+	out, err := c.Ceph(ctx, args...)
+	if err != nil {
+		return "", fmt.Errorf("making user %s: %w", name, err)
+	}
+	var key struct {
+		Key string `json:"key"`
+	}
+	if err := json.Unmarshal(out, &key); err != nil {
+		return "", fmt.Errorf("decoding the key of user %s: %w", name, err)
+	}
+	file := c.path(name + ".key")
+	if err := os.WriteFile(file, []byte(key.Key), 0o600); err != nil {
+		return "", fmt.Errorf("writing the key of user %s: %w", name, err)
+	}
+	return file, nil
+}
+
+// CreateImage makes an image with these features; with layering alone, ceph-csi's default, if none are given.
+func (c *Cluster) CreateImage(ctx context.Context, pool, name string, sizeMiB int, features ...string) error {
+	if len(features) == 0 {
+		features = []string{"layering"}
+	}
+	if _, err := c.RBD(ctx, "create", pool+"/"+name, "--size", fmt.Sprint(sizeMiB), "--image-feature", strings.Join(features, ",")); err != nil {
+		return fmt.Errorf("making image %s/%s: %w", pool, name, err)
+	}
+	return nil
+}
+
+// Blocklist are the addresses that are cut off.
+func (c *Cluster) Blocklist(ctx context.Context) ([]string, error) {
+	out, err := c.Ceph(ctx, "osd", "dump")
+	if err != nil {
+		return nil, err
+	}
+	var dump struct {
+		Blocklist map[string]string `json:"blocklist"`
+	}
+	if err := json.Unmarshal(out, &dump); err != nil {
+		return nil, fmt.Errorf("decoding osd dump: %w", err)
+	}
+	var addresses []string
+	for address := range dump.Blocklist {
+		addresses = append(addresses, address)
+	}
+	return addresses, nil
+}
+
+// Watchers of an image, as `rbd status` shows them.
+func (c *Cluster) Watchers(ctx context.Context, pool, image string) ([]string, error) {
+	out, err := c.RBD(ctx, "status", pool+"/"+image, "--format", "json")
+	if err != nil {
+		return nil, err
+	}
+	var status struct {
+		Watchers []struct {
+			Address string `json:"address"`
+		} `json:"watchers"`
+	}
+	if err := json.Unmarshal(out, &status); err != nil {
+		return nil, fmt.Errorf("decoding rbd status: %w", err)
+	}
+	var addresses []string
+	for _, w := range status.Watchers {
+		addresses = append(addresses, w.Address)
+	}
+	return addresses, nil
+}
+
+// Ceph runs a command of `ceph` as client.admin and gives its JSON.
+func (c *Cluster) Ceph(ctx context.Context, args ...string) ([]byte, error) {
+	return c.run(ctx, "ceph", append([]string{"-c", c.ConfFile(), "--connect-timeout", "10", "-f", "json"}, args...)...)
+}
+
+// RBD runs a command of `rbd` as client.admin.
+func (c *Cluster) RBD(ctx context.Context, args ...string) ([]byte, error) {
+	return c.run(ctx, "rbd", append([]string{"-c", c.ConfFile()}, args...)...)
+}
+
+func (c *Cluster) run(ctx context.Context, name string, args ...string) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	return c.sup.Run(ctx, process.Spec{Name: name, Path: name, Args: args})
+}
+
+func (c *Cluster) daemon(name, path string, args ...string) (*process.Process, error) {
+	p, err := c.sup.Start(process.Spec{Name: "ceph-" + name, Path: path, Args: append([]string{"-c", c.ConfFile(), "-f"}, args...)})
+	if err != nil {
+		return nil, fmt.Errorf("starting %s: %w", name, err)
+	}
+	return p, nil
+}
+
+func (c *Cluster) eventually(ctx context.Context, what string, holds func(context.Context) (bool, error)) error {
+	if err := wait.PollUntilContextTimeout(ctx, 50*time.Millisecond, 60*time.Second, true, holds); err != nil {
+		return fmt.Errorf("waiting for %s: %w", what, err)
+	}
+	return nil
+}

@@ -1,0 +1,291 @@
+package kube
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	storagev1 "k8s.io/api/storage/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+	"k8s.io/utils/ptr"
+
+	"github.com/rbd-rescue/rbd-rescue/e2e/lab/process"
+)
+
+const (
+	// Driver is ceph-csi's name for RBD, the only CSI driver of the lab.
+	Driver = "rbd.csi.ceph.com"
+
+	serviceCIDR = "10.96.0.0/16"
+	serviceIP   = "10.96.0.1"
+
+	etcdPort, etcdPeerPort         = 2379, 2380
+	apiPort                        = 6443
+	controllerManagerPort          = 10257
+	schedulerPort                  = 10259
+	defaultNodeMonitorGracePeriod  = 10 * time.Second
+	componentTimeout, pollInterval = 30 * time.Second, 50 * time.Millisecond
+)
+
+// controllers are those that a stateful workload and its volume need.
+var controllers = []string{
+	"node-lifecycle-controller", "taint-eviction-controller", "pod-garbage-collector-controller",
+	"persistentvolume-attach-detach-controller", "persistentvolume-binder-controller",
+	"persistentvolume-protection-controller", "persistentvolumeclaim-protection-controller",
+	"statefulset-controller", "deployment-controller", "replicaset-controller", "disruption-controller",
+	"garbage-collector-controller", "namespace-controller", "serviceaccount-controller", "root-ca-certificate-publisher-controller",
+}
+
+// Options of a control plane.
+type Options struct {
+	// Dir holds all files of the cluster; keep it short, unix sockets go below it.
+	Dir string
+	// BinDir holds lab-kube and csi-attacher.
+	BinDir string
+	// IP is where everything listens.
+	IP netip.Addr
+	// NodeMonitorGracePeriod is how long a node may be silent before it is Unknown; zero is 10 s (Kubernetes' own default is 50 s).
+	NodeMonitorGracePeriod time.Duration
+}
+
+func (o *Options) validate() error {
+	switch {
+	case !filepath.IsAbs(o.Dir):
+		return fmt.Errorf("Dir is %q: give an absolute path", o.Dir)
+	case len(o.Dir) > 40:
+		return fmt.Errorf("Dir %q is too long for the unix sockets below it: use at most 40 bytes", o.Dir)
+	case !o.IP.IsValid():
+		return errors.New("IP is missing: give the address to listen on")
+	}
+	if o.NodeMonitorGracePeriod == 0 {
+		o.NodeMonitorGracePeriod = defaultNodeMonitorGracePeriod
+	}
+	return nil
+}
+
+// ControlPlane is a running control plane. The Supervisor that it was started with stops it.
+type ControlPlane struct {
+	options    Options
+	supervisor *process.Supervisor
+	authority  *authority
+	pki        pkiFiles
+	admin      string // path of a kubeconfig
+	config     *rest.Config
+	client     kubernetes.Interface
+
+	mu                                     sync.Mutex
+	apiServer, controllerManager, attacher *process.Process
+}
+
+// Start brings up a control plane in an empty Dir and returns when pods can be made. What it started before an error is for the Supervisor to stop.
+func Start(ctx context.Context, supervisor *process.Supervisor, options Options) (*ControlPlane, error) {
+	if err := options.validate(); err != nil {
+		return nil, fmt.Errorf("checking the control plane's options: %w", err)
+	}
+	c := &ControlPlane{options: options, supervisor: supervisor}
+	for _, step := range []func(context.Context) error{
+		c.startEtcd, c.prepare, c.StartAPIServer, c.StartControllerManager, c.startScheduler, c.createCSIDriver, c.StartAttacher, c.waitForServiceAccount,
+	} {
+		if err := step(ctx); err != nil {
+			return nil, fmt.Errorf("starting the control plane: %w", err)
+		}
+	}
+	return c, nil
+}
+
+func (c *ControlPlane) startEtcd(context.Context) error {
+	client, peer := fmt.Sprintf("http://%s:%d", c.options.IP, etcdPort), fmt.Sprintf("http://%s:%d", c.options.IP, etcdPeerPort)
+	_, err := c.start("etcd",
+		"--data-dir="+filepath.Join(c.options.Dir, "etcd"), "--unsafe-no-fsync", "--log-level=warn",
+		"--listen-client-urls="+client, "--advertise-client-urls="+client,
+		"--listen-peer-urls="+peer, "--initial-advertise-peer-urls="+peer, "--initial-cluster=default="+peer,
+	)
+	return err
+}
+
+// prepare makes the PKI and our own client while etcd starts, and then waits for etcd.
+func (c *ControlPlane) prepare(ctx context.Context) error {
+	var err error
+	if c.authority, err = newAuthority(); err != nil {
+		return err
+	}
+	if c.pki, err = writePKI(filepath.Join(c.options.Dir, "pki"), c.authority, c.options.IP); err != nil {
+		return err
+	}
+	if c.admin, err = c.certificateKubeconfig("admin", "lab-admin", "system:masters"); err != nil {
+		return err
+	}
+	if c.config, err = clientcmd.BuildConfigFromFlags("", c.admin); err != nil {
+		return fmt.Errorf("reading the kubeconfig: %w", err)
+	}
+	c.config.QPS = -1
+	if c.client, err = kubernetes.NewForConfig(c.config); err != nil {
+		return fmt.Errorf("making the client: %w", err)
+	}
+	return poll(ctx, "etcd to be healthy", func(ctx context.Context) error {
+		return healthy(ctx, http.DefaultClient, fmt.Sprintf("http://%s:%d/health", c.options.IP, etcdPort))
+	})
+}
+
+// StartAPIServer starts the API server and waits until it is ready.
+func (c *ControlPlane) StartAPIServer(ctx context.Context) error {
+	p, err := c.start("kube-apiserver",
+		fmt.Sprintf("--etcd-servers=http://%s:%d", c.options.IP, etcdPort),
+		"--bind-address="+c.options.IP.String(), "--advertise-address="+c.options.IP.String(), fmt.Sprintf("--secure-port=%d", apiPort),
+		"--endpoint-reconciler-type=none",
+		"--tls-cert-file="+c.pki.serverCert, "--tls-private-key-file="+c.pki.serverKey, "--client-ca-file="+c.pki.ca,
+		"--service-account-issuer=https://kubernetes.default.svc",
+		"--service-account-key-file="+c.pki.serviceAccountPub, "--service-account-signing-key-file="+c.pki.serviceAccountKey,
+		"--service-cluster-ip-range="+serviceCIDR,
+		"--requestheader-client-ca-file="+c.pki.ca, "--requestheader-allowed-names=nobody", // else the others log its lack each second
+		"--authorization-mode=Node,RBAC", "--enable-admission-plugins=NodeRestriction", "--allow-privileged=true",
+	)
+	if err != nil {
+		return err
+	}
+	c.set(&c.apiServer, p)
+	return c.waitFor(ctx, p, "the API server to be ready", func(ctx context.Context) error {
+		_, err := c.client.Discovery().RESTClient().Get().AbsPath("/readyz").DoRaw(ctx)
+		return err
+	})
+}
+
+// StopAPIServer ends the API server as a crash does: all connections are reset.
+func (c *ControlPlane) StopAPIServer(context.Context) error { return c.get(&c.apiServer).Kill() }
+
+// StartControllerManager starts the controller manager and waits until it is healthy.
+func (c *ControlPlane) StartControllerManager(ctx context.Context) error {
+	kubeconfig, err := c.certificateKubeconfig("kube-controller-manager", "system:kube-controller-manager")
+	if err != nil {
+		return err
+	}
+	p, err := c.start("kube-controller-manager",
+		"--kubeconfig="+kubeconfig, "--authentication-kubeconfig="+kubeconfig, "--authorization-kubeconfig="+kubeconfig,
+		"--bind-address="+c.options.IP.String(), fmt.Sprintf("--secure-port=%d", controllerManagerPort), "--leader-elect=false",
+		"--use-service-account-credentials=true", "--service-account-private-key-file="+c.pki.serviceAccountKey, "--root-ca-file="+c.pki.ca,
+		"--flex-volume-plugin-dir="+filepath.Join(c.options.Dir, "flexvolume"), // else it makes one below /usr
+		"--node-monitor-period=1s", "--node-monitor-grace-period="+c.options.NodeMonitorGracePeriod.String(),
+		"--node-eviction-rate=1", // nodes that fail together are tainted NoExecute a second apart, not 10 s
+		"--controllers="+strings.Join(controllers, ","),
+	)
+	if err != nil {
+		return err
+	}
+	c.set(&c.controllerManager, p)
+	return c.waitHealthz(ctx, p, controllerManagerPort)
+}
+
+// StopControllerManager ends the controller manager as a crash does.
+func (c *ControlPlane) StopControllerManager(context.Context) error {
+	return c.get(&c.controllerManager).Kill()
+}
+
+func (c *ControlPlane) startScheduler(ctx context.Context) error {
+	kubeconfig, err := c.certificateKubeconfig("kube-scheduler", "system:kube-scheduler")
+	if err != nil {
+		return err
+	}
+	p, err := c.start("kube-scheduler",
+		"--kubeconfig="+kubeconfig, "--authentication-kubeconfig="+kubeconfig, "--authorization-kubeconfig="+kubeconfig,
+		"--bind-address="+c.options.IP.String(), fmt.Sprintf("--secure-port=%d", schedulerPort), "--leader-elect=false",
+	)
+	if err != nil {
+		return err
+	}
+	return c.waitHealthz(ctx, p, schedulerPort)
+}
+
+// createCSIDriver makes the object that ceph-csi's manifests make.
+func (c *ControlPlane) createCSIDriver(ctx context.Context) error {
+	driver := &storagev1.CSIDriver{
+		ObjectMeta: metav1.ObjectMeta{Name: Driver},
+		Spec: storagev1.CSIDriverSpec{
+			AttachRequired: ptr.To(true), PodInfoOnMount: ptr.To(false), FSGroupPolicy: ptr.To(storagev1.FileFSGroupPolicy),
+			VolumeLifecycleModes: []storagev1.VolumeLifecycleMode{storagev1.VolumeLifecyclePersistent},
+		},
+	}
+	if _, err := c.client.StorageV1().CSIDrivers().Create(ctx, driver, metav1.CreateOptions{}); err != nil && !apierrors.IsAlreadyExists(err) {
+		return fmt.Errorf("making CSIDriver %s: %w", Driver, err)
+	}
+	socket := c.controllerSocket()
+	if err := os.MkdirAll(filepath.Dir(socket), 0o755); err != nil {
+		return fmt.Errorf("making the directory of the CSI controller: %w", err)
+	}
+	_, err := c.start("csi-controller", "--socket="+socket, "--driver="+Driver)
+	return err
+}
+
+func (c *ControlPlane) controllerSocket() string {
+	return filepath.Join(c.options.Dir, "csi-controller", "csi.sock")
+}
+
+// StartAttacher starts csi-attacher. It returns before the attacher works: it has no health endpoint.
+func (c *ControlPlane) StartAttacher(context.Context) error {
+	p, err := c.supervisor.Start(process.Spec{
+		Name: "csi-attacher", Path: filepath.Join(c.options.BinDir, "csi-attacher"),
+		Args: []string{"--kubeconfig=" + c.admin, "--csi-address=" + c.controllerSocket(), "--leader-election=false", "--v=5"},
+	})
+	if err != nil {
+		return err
+	}
+	c.set(&c.attacher, p)
+	return nil
+}
+
+// StopAttacher ends csi-attacher as a crash does.
+func (c *ControlPlane) StopAttacher(context.Context) error { return c.get(&c.attacher).Kill() }
+
+// waitForServiceAccount: without it no pod can be made.
+func (c *ControlPlane) waitForServiceAccount(ctx context.Context) error {
+	return poll(ctx, "the default service account", func(ctx context.Context) error {
+		_, err := c.client.CoreV1().ServiceAccounts(metav1.NamespaceDefault).Get(ctx, "default", metav1.GetOptions{})
+		return err
+	})
+}
+
+// RESTConfig is a client configuration with all rights (system:masters) and no rate limit.
+func (c *ControlPlane) RESTConfig() *rest.Config { return rest.CopyConfig(c.config) }
+
+// Kubeconfig is the path of a kubeconfig with all rights.
+func (c *ControlPlane) Kubeconfig() string { return c.admin }
+
+// Kubectl runs kubectl with all rights and returns its standard output.
+func (c *ControlPlane) Kubectl(ctx context.Context, args ...string) (string, error) {
+	out, err := c.supervisor.Run(ctx, process.Spec{
+		Name: "kubectl", Path: filepath.Join(c.options.BinDir, "lab-kube"), Args: append([]string{"kubectl", "--kubeconfig=" + c.admin}, args...),
+		Env: []string{"HOME=" + c.options.Dir}, // its caches
+	})
+	return string(out), err
+}
+
+func (c *ControlPlane) url() string { return fmt.Sprintf("https://%s:%d", c.options.IP, apiPort) }
+
+// start starts a component of lab-kube under its own name.
+func (c *ControlPlane) start(component string, args ...string) (*process.Process, error) {
+	return c.supervisor.Start(process.Spec{
+		Name: component, Path: filepath.Join(c.options.BinDir, "lab-kube"), Args: append([]string{component}, args...),
+	})
+}
+
+func (c *ControlPlane) set(field **process.Process, p *process.Process) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	*field = p
+}
+
+func (c *ControlPlane) get(field **process.Process) *process.Process {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return *field
+}

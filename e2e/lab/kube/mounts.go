@@ -1,0 +1,77 @@
+package kube
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// UnmountBelow unmounts everything at or below dir, the last mount first; what is busy is detached.
+func UnmountBelow(ctx context.Context, dir string) error {
+	for ; ctx.Err() == nil; time.Sleep(10 * time.Millisecond) {
+		points, err := mountsBelow(dir)
+		if err != nil || len(points) == 0 {
+			return err
+		}
+		slices.Reverse(points)
+		for _, point := range points {
+			err := unix.Unmount(point, unix.UMOUNT_NOFOLLOW)
+			if errors.Is(err, unix.EBUSY) {
+				err = unix.Unmount(point, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
+			}
+			if err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOENT) { // gone meanwhile: the next look tells
+				return fmt.Errorf("unmounting %s: %w", point, err)
+			}
+		}
+	}
+	return fmt.Errorf("unmounting all below %s: %w", dir, ctx.Err())
+}
+
+// mountsBelow lists mount points in the order in which they were mounted.
+func mountsBelow(dir string) ([]string, error) {
+	file, err := os.Open("/proc/self/mountinfo")
+	if err != nil {
+		return nil, fmt.Errorf("listing mounts: %w", err)
+	}
+	defer file.Close()
+	var points []string
+	lines := bufio.NewScanner(file)
+	for lines.Scan() {
+		fields := strings.Fields(lines.Text())
+		if len(fields) < 5 {
+			continue
+		}
+		point := unescape(fields[4])
+		if point == dir || strings.HasPrefix(point, dir+"/") {
+			points = append(points, point)
+		}
+	}
+	if err := lines.Err(); err != nil {
+		return nil, fmt.Errorf("listing mounts: %w", err)
+	}
+	return points, nil
+}
+
+// unescape undoes the kernel's \040 for blanks and the like.
+func unescape(s string) string {
+	var b strings.Builder
+	for i := 0; i < len(s); i++ {
+		if s[i] == '\\' && i+4 <= len(s) {
+			if c, err := strconv.ParseUint(s[i+1:i+4], 8, 8); err == nil {
+				b.WriteByte(byte(c))
+				i += 3
+				continue
+			}
+		}
+		b.WriteByte(s[i])
+	}
+	return b.String()
+}

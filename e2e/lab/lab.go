@@ -1,0 +1,245 @@
+// Package lab is a whole cluster on one machine, without containers: real Ceph, a real Kubernetes control plane, nodes in
+// network namespaces of their own, and rbd-rescue in it with nothing but its own rights. Everything is started and stopped
+// by process id; what an interrupted run left behind is removed by the next one.
+package lab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/go-logr/logr"
+	"golang.org/x/sync/errgroup"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	ctrllog "sigs.k8s.io/controller-runtime/pkg/log"
+
+	"github.com/rbd-rescue/rbd-rescue/api/v1alpha1"
+	"github.com/rbd-rescue/rbd-rescue/e2e/lab/build"
+	"github.com/rbd-rescue/rbd-rescue/e2e/lab/ceph"
+	"github.com/rbd-rescue/rbd-rescue/e2e/lab/kube"
+	"github.com/rbd-rescue/rbd-rescue/e2e/lab/network"
+	"github.com/rbd-rescue/rbd-rescue/e2e/lab/process"
+)
+
+const (
+	// Pool of all images, and ClusterID of the one Ceph cluster.
+	Pool      = "kubernetes"
+	ClusterID = "lab"
+	// Driver is ceph-csi's name for RBD.
+	Driver = "rbd.csi.ceph.com"
+	// Namespace is where rbd-rescue runs.
+	Namespace = "rbd-rescue"
+	// Dir holds the lab's files; it is short, since paths of unix sockets are.
+	Dir = "/run/rbd-rescue-lab"
+)
+
+var (
+	controlPlaneIP = netip.MustParseAddr("10.88.0.1")
+	cephIP         = netip.MustParseAddr("10.88.0.2")
+)
+
+// Options of a lab.
+type Options struct {
+	// Nodes are their names.
+	Nodes []string
+	// ClientPerImage gives every image a Ceph client of its own, as rbd-nbd does; else a node has one, as the kernel does.
+	ClientPerImage bool
+	// Progress is told what takes long.
+	Progress io.Writer
+}
+
+// Lab is a running lab.
+type Lab struct {
+	Supervisor *process.Supervisor
+	Network    *network.Network
+	Ceph       *ceph.Cluster
+	Kube       *kube.ControlPlane
+	Nodes      map[string]*kube.Node
+	// Client has all rights.
+	Client client.Client
+	// Rescue is rbd-rescue; nothing of it runs until it is started.
+	Rescue *Rescue
+
+	options  Options
+	binaries build.Binaries
+	csiKey   string
+}
+
+// Start builds what is missing and brings the lab up, without rbd-rescue. Close it even if it fails.
+func Start(ctx context.Context, options Options) (*Lab, error) {
+	l := &Lab{options: options, Nodes: map[string]*kube.Node{}}
+	if os.Geteuid() != 0 {
+		return l, errors.New("the lab needs root: it makes network namespaces and mounts")
+	}
+	began := time.Now()
+	step := func(format string, args ...any) {
+		fmt.Fprintf(options.Progress, "  %5.1f s  %s\n", time.Since(began).Seconds(), fmt.Sprintf(format, args...))
+	}
+	var err error
+	step("building the lab's parts and rbd-rescue")
+	if l.binaries, err = build.Build(ctx, options.Progress); err != nil {
+		return l, fmt.Errorf("building the lab: %w", err)
+	}
+	if err := cleanUp(ctx); err != nil {
+		return l, err
+	}
+	if l.Supervisor, err = process.NewSupervisor(Dir); err != nil {
+		return l, fmt.Errorf("starting the lab: %w", err)
+	}
+	if l.Network, err = network.New(ctx); err != nil {
+		return l, fmt.Errorf("making the lab's network: %w", err)
+	}
+	step("starting Ceph and the Kubernetes control plane")
+	group, groupCtx := errgroup.WithContext(ctx)
+	group.Go(func() (err error) {
+		if l.Ceph, err = ceph.Start(groupCtx, l.Supervisor, ceph.Options{Dir: filepath.Join(Dir, "ceph"), IP: cephIP, OSDs: 3}); err != nil {
+			return fmt.Errorf("starting Ceph: %w", err)
+		}
+		return nil
+	})
+	group.Go(func() (err error) {
+		if l.Kube, err = kube.Start(groupCtx, l.Supervisor, kube.Options{
+			Dir: filepath.Join(Dir, "kube"), BinDir: l.binaries.Dir, IP: controlPlaneIP,
+		}); err != nil {
+			return fmt.Errorf("starting Kubernetes: %w", err)
+		}
+		return nil
+	})
+	if err := group.Wait(); err != nil {
+		return l, l.explain(err)
+	}
+	if err := l.connect(ctx); err != nil {
+		return l, l.explain(err)
+	}
+	step("starting nodes %v", options.Nodes)
+	if err := l.addNodes(ctx, options.Nodes); err != nil {
+		return l, l.explain(err)
+	}
+	step("the lab is up; logs are in %s", l.Supervisor.Logs())
+	return l, nil
+}
+
+// connect makes the client with all rights, the Ceph users, and what rbd-rescue's processes need.
+func (l *Lab) connect(ctx context.Context) error {
+	ctrllog.SetLogger(logr.Discard())
+	scheme := runtime.NewScheme()
+	if err := errors.Join(clientgoscheme.AddToScheme(scheme), v1alpha1.AddToScheme(scheme)); err != nil {
+		return fmt.Errorf("registering kinds: %w", err)
+	}
+	config := l.Kube.RESTConfig()
+	config.QPS = -1
+	var err error
+	if l.Client, err = client.NewWithWatch(config, client.Options{Scheme: scheme}); err != nil {
+		return fmt.Errorf("making a client: %w", err)
+	}
+	if l.csiKey, err = l.Ceph.CreateUser(ctx, "csi-rbd-node", map[string]string{
+		"mon": "profile rbd", "osd": "profile rbd pool=" + Pool,
+	}); err != nil {
+		return fmt.Errorf("making the CSI plugin's Ceph user: %w", err)
+	}
+	l.Rescue, err = l.newRescue(ctx)
+	return err
+}
+
+func (l *Lab) addNodes(ctx context.Context, names []string) error {
+	group, ctx := errgroup.WithContext(ctx)
+	nodes := make([]*kube.Node, len(names))
+	hosts := make([]network.Host, len(names))
+	for i, name := range names {
+		var err error
+		if hosts[i], err = l.Network.AddNode(ctx, name); err != nil {
+			return fmt.Errorf("adding node %s to the network: %w", name, err)
+		}
+	}
+	for i, name := range names {
+		group.Go(func() (err error) {
+			if nodes[i], err = l.Kube.AddNode(ctx, kube.NodeOptions{
+				Name: name, Host: hosts[i],
+				Plugin: func(root string) process.Spec { return l.plugin(name, hosts[i], root) },
+			}); err != nil {
+				return fmt.Errorf("starting node %s: %w", name, err)
+			}
+			return nil
+		})
+	}
+	err := group.Wait()
+	for i, name := range names {
+		if nodes[i] != nil {
+			l.Nodes[name] = nodes[i]
+		}
+	}
+	return err
+}
+
+// plugin is a node's CSI plugin, which stands for its kernel: it holds the images open and writes to them.
+func (l *Lab) plugin(name string, host network.Host, root string) process.Spec {
+	args := []string{
+		"--endpoint=unix://" + filepath.Join(root, "plugins", Driver, "csi.sock"),
+		"--registration=unix://" + filepath.Join(root, "plugins_registry", Driver+"-reg.sock"),
+		"--node-id=" + name,
+		"--monitors=" + l.Ceph.Monitors()[0],
+		"--user=csi-rbd-node",
+		"--keyfile=" + l.csiKey,
+		"--ack-dir=" + l.AckDir(),
+	}
+	if l.options.ClientPerImage {
+		args = append(args, "--client-per-image")
+	}
+	return process.Spec{Name: "csi-" + name, Path: filepath.Join(l.binaries.Dir, "lab-csi"), Args: args, NetNS: host.NetNS}
+}
+
+// AckDir is where the writers log what Ceph acknowledged.
+func (l *Lab) AckDir() string { return filepath.Join(Dir, "acks") }
+
+// explain adds where the logs are.
+func (l *Lab) explain(err error) error {
+	return fmt.Errorf("%w (logs are in %s)", err, l.Supervisor.Logs())
+}
+
+// Close stops everything and removes what it made but the logs.
+func (l *Lab) Close(ctx context.Context) error {
+	var failed []error
+	for name, node := range l.Nodes {
+		if err := node.Close(); err != nil {
+			failed = append(failed, fmt.Errorf("stopping node %s: %w", name, err))
+		}
+	}
+	if l.Supervisor != nil {
+		failed = append(failed, l.Supervisor.StopAll(ctx))
+	}
+	if l.Network != nil {
+		failed = append(failed, l.Network.Close(ctx))
+	}
+	return errors.Join(failed...)
+}
+
+// cleanUp removes what an interrupted run left: its processes, then its mounts and files.
+func cleanUp(ctx context.Context) error {
+	if err := process.CleanUp(Dir); err != nil {
+		return fmt.Errorf("ending an interrupted run: %w", err)
+	}
+	if err := kube.UnmountBelow(ctx, Dir); err != nil {
+		return fmt.Errorf("removing the mounts of an interrupted run: %w", err)
+	}
+	if err := os.RemoveAll(Dir); err != nil {
+		return fmt.Errorf("removing the files of an interrupted run: %w", err)
+	}
+	return os.MkdirAll(filepath.Join(Dir, "acks"), 0o755)
+}
+
+// Node reads a node object.
+func (l *Lab) Node(ctx context.Context, name string) (*corev1.Node, error) {
+	node := &corev1.Node{}
+	if err := l.Client.Get(ctx, client.ObjectKey{Name: name}, node); err != nil {
+		return nil, fmt.Errorf("reading node %s: %w", name, err)
+	}
+	return node, nil
+}

@@ -1,0 +1,232 @@
+package lab
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/http"
+	"os"
+	"path/filepath"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/util/wait"
+	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/yaml"
+
+	"github.com/rbd-rescue/rbd-rescue/e2e/lab/process"
+)
+
+// Ports on the control plane's address.
+const (
+	webhookPort       = 9443
+	webhookMetrics    = 9081
+	webhookProbes     = 9082
+	remediatorMetrics = 9083
+	remediatorProbes  = 9084
+)
+
+// Rescue is rbd-rescue in the lab: its processes run beside the control plane, each with its own ServiceAccount's token.
+type Rescue struct {
+	lab        *Lab
+	webhook    *process.Process
+	remediator *process.Process
+	configFile string
+}
+
+// newRescue installs the CRD, the ServiceAccounts and their rights, and makes rbd-rescue's Ceph user.
+func (l *Lab) newRescue(ctx context.Context) (*Rescue, error) {
+	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: Namespace}}
+	if err := l.Client.Create(ctx, namespace); err != nil && !apierrors.IsAlreadyExists(err) {
+		return nil, fmt.Errorf("making namespace %s: %w", Namespace, err)
+	}
+	manifests, err := l.manifests()
+	if err != nil {
+		return nil, err
+	}
+	for _, object := range manifests {
+		if object.GetKind() == "Service" {
+			continue // nothing in the lab routes services; the webhook is called by its address
+		}
+		if object.GetKind() == "MutatingWebhookConfiguration" {
+			if err := callByURL(object); err != nil {
+				return nil, err
+			}
+		}
+		if err := l.Client.Create(ctx, object); err != nil && !apierrors.IsAlreadyExists(err) {
+			return nil, fmt.Errorf("installing %s %s: %w", object.GetKind(), object.GetName(), err)
+		}
+	}
+	keyFile, err := l.Ceph.CreateUser(ctx, "rbd-rescue", map[string]string{
+		"mon": `allow r, allow command "osd blocklist"`, "osd": "profile rbd-read-only pool=" + Pool,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("making rbd-rescue's Ceph user: %w", err)
+	}
+	r := &Rescue{lab: l, configFile: filepath.Join(Dir, "remediator.yaml")}
+	text, err := yaml.Marshal(map[string]any{
+		"apiVersion": "config.rbd-rescue.io/v1alpha1", "kind": "RemediatorConfiguration",
+		"cephClusters": []any{map[string]any{
+			"clusterID": ClusterID, "monitors": l.Ceph.Monitors(), "user": "rbd-rescue", "keyFile": keyFile,
+		}},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("encoding rbd-rescue's configuration: %w", err)
+	}
+	if err := os.WriteFile(r.configFile, text, 0o600); err != nil {
+		return nil, fmt.Errorf("writing rbd-rescue's configuration: %w", err)
+	}
+	return r, nil
+}
+
+// manifests are those of the chart folder.
+func (l *Lab) manifests() ([]*unstructured.Unstructured, error) {
+	var objects []*unstructured.Unstructured
+	root := filepath.Join(l.binaries.Repository, "charts", "rbd-rescue", "templates")
+	err := filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		decoder := utilyaml.NewYAMLOrJSONDecoder(bytes.NewReader(text), 4096)
+		for {
+			object := &unstructured.Unstructured{}
+			switch err := decoder.Decode(object); {
+			case errors.Is(err, io.EOF):
+				return nil
+			case err != nil:
+				return fmt.Errorf("decoding %s: %w", path, err)
+			case object.Object != nil:
+				objects = append(objects, object)
+			}
+		}
+	})
+	if err != nil {
+		return nil, fmt.Errorf("reading the manifests: %w", err)
+	}
+	return objects, nil
+}
+
+// callByURL makes the API server call the webhook at an address instead of through a Service.
+func callByURL(object *unstructured.Unstructured) error {
+	webhooks, _, err := unstructured.NestedSlice(object.Object, "webhooks")
+	if err != nil {
+		return fmt.Errorf("reading the webhooks: %w", err)
+	}
+	for i := range webhooks {
+		webhook, ok := webhooks[i].(map[string]any)
+		if !ok {
+			return errors.New("a webhook is not an object")
+		}
+		path, _, _ := unstructured.NestedString(webhook, "clientConfig", "service", "path")
+		webhook["clientConfig"] = map[string]any{"url": fmt.Sprintf("https://localhost:%d%s", webhookPort, path)}
+	}
+	return unstructured.SetNestedSlice(object.Object, webhooks, "webhooks")
+}
+
+// StartWebhook starts the webhook and waits until the API server can call it.
+func (r *Rescue) StartWebhook(ctx context.Context) error {
+	kubeconfig, err := r.lab.Kube.KubeconfigFor(ctx, Namespace, "rbd-rescue-webhook")
+	if err != nil {
+		return fmt.Errorf("making the webhook's kubeconfig: %w", err)
+	}
+	r.webhook, err = r.start("webhook", kubeconfig, webhookMetrics, webhookProbes,
+		fmt.Sprintf("--port=%d", webhookPort), "--dns-names=localhost")
+	if err != nil {
+		return err
+	}
+	if err := r.ready(ctx, "webhook", r.webhook, webhookProbes); err != nil {
+		return err
+	}
+	return r.hasCABundle(ctx)
+}
+
+// hasCABundle waits until the webhook has written its CA: before, the API server lets every pod pass unseen.
+func (r *Rescue) hasCABundle(ctx context.Context) error {
+	err := wait.PollUntilContextTimeout(ctx, 50*time.Millisecond, 20*time.Second, true, func(ctx context.Context) (bool, error) {
+		configuration := &unstructured.Unstructured{}
+		configuration.SetAPIVersion("admissionregistration.k8s.io/v1")
+		configuration.SetKind("MutatingWebhookConfiguration")
+		if err := r.lab.Client.Get(ctx, client.ObjectKey{Name: "rbd-rescue-webhook"}, configuration); err != nil {
+			return false, err
+		}
+		webhooks, _, err := unstructured.NestedSlice(configuration.Object, "webhooks")
+		if err != nil || len(webhooks) == 0 {
+			return false, err
+		}
+		bundle, _, err := unstructured.NestedString(webhooks[0].(map[string]any), "clientConfig", "caBundle")
+		return bundle != "", err
+	})
+	if err != nil {
+		return fmt.Errorf("waiting for the webhook's CA bundle: %w", err)
+	}
+	return nil
+}
+
+// StartRemediator starts the remediator and waits until it leads and its caches are there.
+func (r *Rescue) StartRemediator(ctx context.Context) error {
+	kubeconfig, err := r.lab.Kube.KubeconfigFor(ctx, Namespace, "rbd-rescue-remediator")
+	if err != nil {
+		return fmt.Errorf("making the remediator's kubeconfig: %w", err)
+	}
+	r.remediator, err = r.start("remediator", kubeconfig, remediatorMetrics, remediatorProbes, "--config="+r.configFile, "-v=1")
+	if err != nil {
+		return err
+	}
+	return r.ready(ctx, "remediator", r.remediator, remediatorProbes)
+}
+
+func (r *Rescue) start(command, kubeconfig string, metrics, probes int, args ...string) (*process.Process, error) {
+	p, err := r.lab.Supervisor.Start(process.Spec{
+		Name: "rbd-rescue-" + command, Path: filepath.Join(r.lab.binaries.Dir, "rbd-rescue"),
+		Args: append([]string{
+			command, "--kubeconfig=" + kubeconfig, "--namespace=" + Namespace,
+			fmt.Sprintf("--metrics-bind-address=127.0.0.1:%d", metrics), fmt.Sprintf("--health-probe-bind-address=127.0.0.1:%d", probes),
+		}, args...),
+		Env: append(os.Environ(), "POD_NAMESPACE="+Namespace),
+	})
+	if err != nil {
+		return nil, fmt.Errorf("starting rbd-rescue %s: %w", command, err)
+	}
+	return p, nil
+}
+
+func (r *Rescue) ready(ctx context.Context, command string, p *process.Process, port int) error {
+	err := wait.PollUntilContextTimeout(ctx, 50*time.Millisecond, 30*time.Second, true, func(ctx context.Context) (bool, error) {
+		select {
+		case <-p.Done():
+			return false, fmt.Errorf("it ended: %w", p.Err())
+		default:
+		}
+		request, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf("http://127.0.0.1:%d/readyz", port), nil)
+		if err != nil {
+			return false, err
+		}
+		response, err := http.DefaultClient.Do(request)
+		if err != nil {
+			return false, nil //nolint:nilerr // not up yet
+		}
+		_ = response.Body.Close()
+		return response.StatusCode == http.StatusOK, nil
+	})
+	if err != nil {
+		return fmt.Errorf("waiting for rbd-rescue %s: %w (its log is %s)", command, err, p.Log())
+	}
+	return nil
+}
+
+// KillRemediator ends the remediator as a crash would.
+func (r *Rescue) KillRemediator() error { return r.remediator.Kill() }
+
+// KillWebhook ends the webhook as a crash would.
+func (r *Rescue) KillWebhook() error { return r.webhook.Kill() }

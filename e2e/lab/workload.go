@@ -1,0 +1,182 @@
+package lab
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/rbd-rescue/rbd-rescue/api/v1alpha1"
+	"github.com/rbd-rescue/rbd-rescue/e2e/workload"
+	"github.com/rbd-rescue/rbd-rescue/e2e/workload/rbdcheck"
+)
+
+// Workload is one application with one RBD volume: a StatefulSet or a Deployment of one replica, whose "container" is the
+// CSI plugin's writer.
+type Workload struct {
+	lab             *Lab
+	Namespace, Name string
+	// Volume is the PersistentVolume, Image its RBD image.
+	Volume, Image string
+}
+
+// WorkloadOptions say what is made.
+type WorkloadOptions struct {
+	Namespace, Name string
+	// StatefulSet, else Deployment.
+	StatefulSet bool
+	// On is the node that it starts on, if it can.
+	On string
+	// Patience is the tolerationSeconds of its pods: how long after the NoExecute taint Kubernetes evicts them.
+	Patience time.Duration
+}
+
+// Namespace makes a namespace with a mode; empty for one that does not opt in.
+func (l *Lab) MakeNamespace(ctx context.Context, name string, mode v1alpha1.Mode) error {
+	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}
+	if mode != v1alpha1.ModeOff {
+		namespace.Annotations = map[string]string{v1alpha1.AnnotationMode: string(mode)}
+	}
+	if err := l.Client.Create(ctx, namespace); err != nil {
+		return fmt.Errorf("making namespace %s: %w", name, err)
+	}
+	return nil
+}
+
+// MakeWorkload makes image, PersistentVolume, claim and application. The PersistentVolume is as ceph-csi provisions them.
+func (l *Lab) MakeWorkload(ctx context.Context, o WorkloadOptions) (*Workload, error) {
+	w := &Workload{lab: l, Namespace: o.Namespace, Name: o.Name, Volume: "pvc-" + o.Namespace + "-" + o.Name, Image: "csi-vol-" + o.Namespace + "-" + o.Name}
+	if err := l.Ceph.CreateImage(ctx, Pool, w.Image, 32); err != nil {
+		return nil, fmt.Errorf("making image %s: %w", w.Image, err)
+	}
+	for _, object := range []client.Object{w.persistentVolume(), w.claim(), w.application(o)} {
+		if err := l.Client.Create(ctx, object); err != nil {
+			return nil, fmt.Errorf("making %s %s/%s: %w", object.GetObjectKind().GroupVersionKind().Kind, w.Namespace, object.GetName(), err)
+		}
+	}
+	return w, nil
+}
+
+func (w *Workload) persistentVolume() *corev1.PersistentVolume {
+	return &corev1.PersistentVolume{
+		ObjectMeta: metav1.ObjectMeta{Name: w.Volume, Annotations: map[string]string{"pv.kubernetes.io/provisioned-by": Driver}},
+		Spec: corev1.PersistentVolumeSpec{
+			Capacity:                      corev1.ResourceList{corev1.ResourceStorage: resource.MustParse("32Mi")},
+			AccessModes:                   []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOnce},
+			PersistentVolumeReclaimPolicy: corev1.PersistentVolumeReclaimRetain,
+			StorageClassName:              "rbd",
+			ClaimRef:                      &corev1.ObjectReference{APIVersion: "v1", Kind: "PersistentVolumeClaim", Namespace: w.Namespace, Name: w.Name},
+			PersistentVolumeSource: corev1.PersistentVolumeSource{CSI: &corev1.CSIPersistentVolumeSource{
+				Driver: Driver, FSType: "ext4",
+				VolumeHandle: "0001-0003-" + ClusterID + "-0000000000000001-" + w.Namespace + "-" + w.Name,
+				VolumeAttributes: map[string]string{
+					"clusterID": ClusterID, "pool": Pool, "journalPool": Pool, "imageName": w.Image, "imageFeatures": "layering",
+					"storage.kubernetes.io/csiProvisionerIdentity": "1700000000000-8081-" + Driver,
+				},
+			}},
+		},
+	}
+}
+
+func (w *Workload) claim() *corev1.PersistentVolumeClaim {
+	return &corev1.PersistentVolumeClaim{
+		ObjectMeta: metav1.ObjectMeta{Namespace: w.Namespace, Name: w.Name},
+		Spec: corev1.PersistentVolumeClaimSpec{
+			AccessModes:      []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOnce},
+			StorageClassName: ptr.To("rbd"),
+			VolumeName:       w.Volume,
+			Resources:        corev1.VolumeResourceRequirements{Requests: corev1.ResourceList{corev1.ResourceStorage: resource.MustParse("32Mi")}},
+		},
+	}
+}
+
+func (w *Workload) application(o WorkloadOptions) client.Object {
+	labels := map[string]string{"app": w.Name}
+	meta := metav1.ObjectMeta{Namespace: w.Namespace, Name: w.Name}
+	template := corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: labels}, Spec: w.podSpec(o)}
+	selector := &metav1.LabelSelector{MatchLabels: labels}
+	if o.StatefulSet {
+		return &appsv1.StatefulSet{
+			TypeMeta: metav1.TypeMeta{Kind: "StatefulSet"}, ObjectMeta: meta,
+			Spec: appsv1.StatefulSetSpec{Replicas: ptr.To(int32(1)), Selector: selector, Template: template, ServiceName: w.Name},
+		}
+	}
+	return &appsv1.Deployment{
+		TypeMeta: metav1.TypeMeta{Kind: "Deployment"}, ObjectMeta: meta,
+		Spec: appsv1.DeploymentSpec{Replicas: ptr.To(int32(1)), Selector: selector, Template: template},
+	}
+}
+
+func (w *Workload) podSpec(o WorkloadOptions) corev1.PodSpec {
+	spec := corev1.PodSpec{
+		TerminationGracePeriodSeconds: ptr.To(int64(5)),
+		DNSPolicy:                     corev1.DNSDefault,
+		Containers: []corev1.Container{{
+			Name: "writer", Image: "writer:1",
+			VolumeMounts: []corev1.VolumeMount{{Name: "data", MountPath: "/data"}},
+		}},
+		Volumes: []corev1.Volume{{Name: "data", VolumeSource: corev1.VolumeSource{
+			PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: w.Name},
+		}}},
+	}
+	for _, key := range []string{corev1.TaintNodeUnreachable, corev1.TaintNodeNotReady} {
+		spec.Tolerations = append(spec.Tolerations, corev1.Toleration{
+			Key: key, Operator: corev1.TolerationOpExists, Effect: corev1.TaintEffectNoExecute,
+			TolerationSeconds: ptr.To(int64(o.Patience / time.Second)),
+		})
+	}
+	if o.On != "" {
+		spec.Affinity = &corev1.Affinity{NodeAffinity: &corev1.NodeAffinity{
+			PreferredDuringSchedulingIgnoredDuringExecution: []corev1.PreferredSchedulingTerm{{
+				Weight: 100,
+				Preference: corev1.NodeSelectorTerm{MatchExpressions: []corev1.NodeSelectorRequirement{{
+					Key: corev1.LabelHostname, Operator: corev1.NodeSelectorOpIn, Values: []string{o.On},
+				}}},
+			}},
+		}}
+	}
+	return spec
+}
+
+// Pods are the application's pods.
+func (w *Workload) Pods(ctx context.Context) ([]corev1.Pod, error) {
+	var pods corev1.PodList
+	if err := w.lab.Client.List(ctx, &pods, client.InNamespace(w.Namespace), client.MatchingLabels{"app": w.Name}); err != nil {
+		return nil, fmt.Errorf("listing the pods of %s/%s: %w", w.Namespace, w.Name, err)
+	}
+	return pods.Items, nil
+}
+
+// RunsOn is the node on which a pod of the application runs that nobody wants gone; empty for none.
+func (w *Workload) RunsOn(ctx context.Context) (string, error) {
+	pods, err := w.Pods(ctx)
+	if err != nil {
+		return "", err
+	}
+	for _, pod := range pods {
+		if pod.Status.Phase == corev1.PodRunning && pod.DeletionTimestamp == nil {
+			return pod.Spec.NodeName, nil
+		}
+	}
+	return "", nil
+}
+
+// Recorded are the Ceph clients that are recorded for a node; none while rbd-rescue does not know them.
+func (w *Workload) Recorded(ctx context.Context, node string) ([]string, error) {
+	pv := &corev1.PersistentVolume{}
+	if err := w.lab.Client.Get(ctx, client.ObjectKey{Name: w.Volume}, pv); err != nil {
+		return nil, fmt.Errorf("reading PersistentVolume %s: %w", w.Volume, err)
+	}
+	return recordedClients(pv, node)
+}
+
+// Check reads the image back and proves what its writers were told.
+func (w *Workload) Check(ctx context.Context) (workload.Report, error) {
+	return rbdcheck.Check(ctx, w.lab.Ceph.ConfFile(), Pool, w.Image, w.lab.AckDir())
+}

@@ -1,0 +1,50 @@
+// Package e2e shows the main job on real parts: real Ceph, a real control plane, nodes that fail in every way that the lab
+// knows, and the data read back from the images at the end of each scenario.
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/rbd-rescue/rbd-rescue/e2e/lab"
+)
+
+// nodes: one of them may fail without opening the breaker, and Kubernetes' own zone limits stay out of play.
+var nodes = []string{"node-a", "node-b", "node-c", "node-d"}
+
+// shared is the lab of all scenarios; they run one after the other, each on namespaces of its own.
+var shared *lab.Lab
+
+func TestMain(m *testing.M) { os.Exit(run(m)) }
+
+func run(m *testing.M) int {
+	if os.Geteuid() != 0 {
+		fmt.Println("SKIPPED: the end-to-end scenarios need root, for network namespaces and mounts")
+		return 0
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Minute)
+	defer cancel()
+	var err error
+	shared, err = lab.Start(ctx, lab.Options{Nodes: nodes, Progress: os.Stdout})
+	defer func() {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		defer cancel()
+		if err := shared.Close(ctx); err != nil {
+			fmt.Println("stopping the lab:", err)
+		}
+	}()
+	if err == nil {
+		err = shared.Rescue.StartWebhook(ctx)
+	}
+	if err == nil {
+		err = shared.Rescue.StartRemediator(ctx)
+	}
+	if err != nil {
+		fmt.Println("starting the lab:", err)
+		return 1
+	}
+	return m.Run()
+}

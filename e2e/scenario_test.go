@@ -1,0 +1,280 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	eventsv1 "k8s.io/api/events/v1"
+	"k8s.io/apimachinery/pkg/util/wait"
+
+	"github.com/rbd-rescue/rbd-rescue/api/v1alpha1"
+	"github.com/rbd-rescue/rbd-rescue/e2e/lab"
+	"github.com/rbd-rescue/rbd-rescue/e2e/workload"
+	"github.com/rbd-rescue/rbd-rescue/volume"
+)
+
+// patience of the workloads: how long after the NoExecute taint they are evicted.
+const patience = 2 * time.Second
+
+// scenario is one test's part of the lab.
+type scenario struct {
+	*testing.T
+	ctx       context.Context
+	lab       *lab.Lab
+	namespace string
+	began     time.Time
+}
+
+// begin makes a namespace of its own for a scenario. At the end every node is brought back and every fence lifted, so that
+// the next scenario starts on a healthy cluster.
+func begin(t *testing.T, mode v1alpha1.Mode) *scenario {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
+	s := &scenario{T: t, ctx: ctx, lab: shared, namespace: strings.ToLower(strings.TrimPrefix(t.Name(), "Test")), began: time.Now()}
+	s.namespace = s.namespace[:min(len(s.namespace), 40)]
+	t.Cleanup(func() {
+		defer cancel()
+		if t.Failed() {
+			s.tellState()
+		}
+		s.healAll()
+	})
+	s.must(s.lab.MakeNamespace(ctx, s.namespace, mode))
+	return s
+}
+
+func (s *scenario) must(err error) {
+	s.Helper()
+	if err != nil {
+		s.Fatalf("%v (logs are in %s)", err, s.lab.Supervisor.Logs())
+	}
+}
+
+// eventually waits until a fact holds; what is the fact in words.
+func (s *scenario) eventually(within time.Duration, what string, holds func() (bool, error)) {
+	s.Helper()
+	start := time.Now()
+	var last error
+	err := wait.PollUntilContextTimeout(s.ctx, 100*time.Millisecond, within, true, func(context.Context) (bool, error) {
+		ok, err := holds()
+		last = err
+		return ok && err == nil, nil
+	})
+	if err != nil {
+		s.Fatalf("not within %s: %s (last error: %v; logs are in %s)", within, what, last, s.lab.Supervisor.Logs())
+	}
+	s.Logf("%6.1f s  %s (took %.1f s)", time.Since(s.began).Seconds(), what, time.Since(start).Seconds())
+}
+
+// never fails if a fact comes to hold within a time.
+func (s *scenario) never(within time.Duration, what string, holds func() (bool, error)) {
+	s.Helper()
+	err := wait.PollUntilContextTimeout(s.ctx, 200*time.Millisecond, within, true, func(context.Context) (bool, error) { return holds() })
+	if !wait.Interrupted(err) {
+		s.Fatalf("%s (error: %v; logs are in %s)", what, err, s.lab.Supervisor.Logs())
+	}
+	s.Logf("%6.1f s  for %s: not %s", time.Since(s.began).Seconds(), within, what)
+}
+
+// workload makes an application on a node, and waits until it writes there and its client is on record.
+func (s *scenario) workload(name, on string, statefulSet bool, wait time.Duration) *lab.Workload {
+	s.Helper()
+	w, err := s.lab.MakeWorkload(s.ctx, lab.WorkloadOptions{Namespace: s.namespace, Name: name, StatefulSet: statefulSet, On: on, Patience: wait})
+	s.must(err)
+	s.eventually(60*time.Second, name+" runs on "+on, func() (bool, error) {
+		node, err := w.RunsOn(s.ctx)
+		return node == on, err
+	})
+	return w
+}
+
+func (s *scenario) recorded(w *lab.Workload, on string) {
+	s.Helper()
+	s.eventually(30*time.Second, "the client of "+w.Name+" on "+on+" is on record", func() (bool, error) {
+		clients, err := w.Recorded(s.ctx, on)
+		return len(clients) > 0, err
+	})
+}
+
+func (s *scenario) notReady(node string) {
+	s.Helper()
+	s.eventually(60*time.Second, node+" is NotReady", func() (bool, error) {
+		n, err := s.lab.Node(s.ctx, node)
+		if err != nil {
+			return false, err
+		}
+		_, failed := volume.Failed(n)
+		return failed, nil
+	})
+}
+
+func (s *scenario) runsElsewhere(w *lab.Workload, than string) {
+	s.Helper()
+	s.eventually(90*time.Second, w.Name+" runs elsewhere", func() (bool, error) {
+		node, err := w.RunsOn(s.ctx)
+		return node != "" && node != than, err
+	})
+}
+
+// wrote waits until a writer of the application on another node has acknowledged records.
+func (s *scenario) wrote(w *lab.Workload, notOn string) {
+	s.Helper()
+	s.eventually(30*time.Second, w.Name+" writes there", func() (bool, error) {
+		report, err := w.Check(s.ctx)
+		if err != nil {
+			return false, err
+		}
+		return slices.ContainsFunc(report.Writers, func(w workload.WriterReport) bool { return w.Node != notOn && w.Acknowledged > 0 }), nil
+	})
+}
+
+// refused waits until Ceph has refused a write of the application's writer on the fenced node.
+func (s *scenario) refused(w *lab.Workload, on string) {
+	s.Helper()
+	s.eventually(60*time.Second, "Ceph refuses the writes of "+on, func() (bool, error) {
+		report, err := w.Check(s.ctx)
+		if err != nil {
+			return false, err
+		}
+		return slices.ContainsFunc(report.Writers, func(w workload.WriterReport) bool { return w.Node == on && w.Refused != "" }), nil
+	})
+}
+
+// proveData reads the image back: nothing acknowledged is missing, nothing of the old writer lies after the new one's first.
+func (s *scenario) proveData(workloads ...*lab.Workload) {
+	s.Helper()
+	for _, w := range workloads {
+		report, err := w.Check(s.ctx)
+		s.must(err)
+		if !report.OK {
+			s.Errorf("the data of %s does not hold:\n%s", w.Image, report)
+			continue
+		}
+		s.Logf("%6.1f s  the data of %s holds:\n%s", time.Since(s.began).Seconds(), w.Image, report)
+	}
+}
+
+// fence is the newest NodeFence of a node; nil for none.
+func (s *scenario) fence(node string) (*v1alpha1.NodeFence, error) {
+	var fences v1alpha1.NodeFenceList
+	if err := s.lab.Client.List(s.ctx, &fences); err != nil {
+		return nil, err
+	}
+	var newest *v1alpha1.NodeFence
+	for i := range fences.Items {
+		nf := &fences.Items[i]
+		if nf.Spec.NodeName == node && nf.CreationTimestamp.Time.After(s.began.Add(-time.Second)) &&
+			(newest == nil || newest.CreationTimestamp.Before(&nf.CreationTimestamp)) {
+			newest = nf
+		}
+	}
+	return newest, nil
+}
+
+func (s *scenario) reaches(node string, phase v1alpha1.NodeFencePhase) *v1alpha1.NodeFence {
+	s.Helper()
+	var reached *v1alpha1.NodeFence
+	s.eventually(90*time.Second, fmt.Sprintf("the NodeFence of %s is %s", node, phase), func() (bool, error) {
+		nf, err := s.fence(node)
+		reached = nf
+		return nf != nil && nf.Status.Phase == phase, err
+	})
+	return reached
+}
+
+// told waits for an event with this reason on an object.
+func (s *scenario) told(reason, kind, name string) {
+	s.Helper()
+	s.eventually(15*time.Second, fmt.Sprintf("event %s on %s %s", reason, kind, name), func() (bool, error) {
+		var list eventsv1.EventList
+		if err := s.lab.Client.List(s.ctx, &list); err != nil {
+			return false, err
+		}
+		return slices.ContainsFunc(list.Items, func(e eventsv1.Event) bool {
+			return e.Reason == reason && e.Regarding.Kind == kind && strings.HasPrefix(e.Regarding.Name, name) &&
+				!e.CreationTimestamp.Time.Before(s.began.Truncate(time.Second))
+		}), nil
+	})
+}
+
+// noClientListed tells whether none of the entries of a NodeFence is on the blocklist.
+func (s *scenario) noClientListed(nf *v1alpha1.NodeFence) (bool, error) {
+	listed, err := s.lab.Ceph.Blocklist(s.ctx)
+	if err != nil {
+		return false, err
+	}
+	return !slices.ContainsFunc(nf.Status.Clients, func(c v1alpha1.FencedClient) bool { return slices.Contains(listed, c.Address) }), nil
+}
+
+// healAll reboots every node that is not healthy or still fenced, and ends the scenario's applications.
+func (s *scenario) healAll() {
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
+	defer cancel()
+	s.ctx = ctx
+	namespace := &corev1.Namespace{}
+	namespace.Name = s.namespace
+	if err := s.lab.Client.Delete(ctx, namespace); err != nil {
+		s.Logf("deleting namespace %s: %v", s.namespace, err)
+	}
+	var fences v1alpha1.NodeFenceList
+	if err := s.lab.Client.List(ctx, &fences); err != nil {
+		s.Errorf("listing NodeFences: %v", err)
+	}
+	for name, node := range s.lab.Nodes {
+		object, err := s.lab.Node(ctx, name)
+		fenced := slices.ContainsFunc(fences.Items, func(nf v1alpha1.NodeFence) bool { return nf.Active() && nf.Spec.NodeName == name })
+		if err == nil && volume.Ready(object) && !fenced {
+			continue
+		}
+		if err := node.Reboot(ctx); err != nil {
+			s.Errorf("rebooting %s: %v", name, err)
+		}
+	}
+	s.eventually(90*time.Second, "every node is healthy and no fence is left", func() (bool, error) {
+		var fences v1alpha1.NodeFenceList
+		if err := s.lab.Client.List(ctx, &fences); err != nil {
+			return false, err
+		}
+		for i := range fences.Items {
+			if fences.Items[i].Active() {
+				return false, nil
+			}
+		}
+		for name := range s.lab.Nodes {
+			if node, err := s.lab.Node(ctx, name); err != nil || !volume.Ready(node) || len(node.Spec.Taints) > 0 {
+				return false, err
+			}
+		}
+		return true, nil
+	})
+}
+
+// tellState writes what an administrator would look at first.
+func (s *scenario) tellState() {
+	for _, args := range [][]string{
+		{"get", "nodes", "-o", "custom-columns=NAME:.metadata.name,READY:.status.conditions[?(@.type==\"Ready\")].status,TAINTS:.spec.taints,INUSE:.status.volumesInUse"},
+		{"get", "nodefences", "-o", "yaml"},
+		{"get", "pods,pvc", "-n", s.namespace, "-o", "wide"},
+		{"get", "volumeattachments"},
+		{"get", "events", "-A", "--sort-by=.metadata.creationTimestamp"},
+	} {
+		out, err := s.lab.Kube.Kubectl(s.ctx, args...)
+		if err != nil {
+			out = err.Error()
+		}
+		s.Logf("kubectl %s\n%s", strings.Join(args, " "), out)
+	}
+}
+
+func (s *scenario) pods(w *lab.Workload) []corev1.Pod {
+	s.Helper()
+	pods, err := w.Pods(s.ctx)
+	s.must(err)
+	return pods
+}
+

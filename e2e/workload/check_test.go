@@ -1,0 +1,184 @@
+package workload
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+var start = time.Date(2026, 11, 23, 3, 0, 0, 0, time.UTC)
+
+// history is an image and its logs, made record by record.
+type history struct {
+	image []byte
+	logs  map[string]*AckLog
+	clock time.Time
+}
+
+func newHistory() *history {
+	return &history{image: make([]byte, 64*RecordSize), logs: map[string]*AckLog{}, clock: start}
+}
+
+func (h *history) log(node string) *AckLog {
+	if h.logs[node] == nil {
+		h.logs[node] = &AckLog{Node: node, Incarnation: "incarnation-" + node}
+	}
+	return h.logs[node]
+}
+
+// writes puts records of a node's writer into the image, acknowledged.
+func (h *history) writes(node string, from, to uint64) *history {
+	for seq := from; seq < to; seq++ {
+		h.lands(node, seq)
+		h.log(node).Acks = append(h.log(node).Acks, Ack{Seq: seq, Time: h.clock})
+	}
+	return h
+}
+
+// lands puts a record into the image that was never acknowledged.
+func (h *history) lands(node string, seq uint64) *history {
+	h.clock = h.clock.Add(time.Millisecond)
+	block, err := Record{Seq: seq, Node: node, Incarnation: "incarnation-" + node, Time: h.clock}.Encode()
+	if err != nil {
+		panic(err)
+	}
+	copy(h.image[seq*RecordSize:], block)
+	return h
+}
+
+func (h *history) refused(node string, seq uint64) *history {
+	h.log(node).Acks = append(h.log(node).Acks, Ack{Seq: seq, Time: h.clock, Refused: "shutdown"})
+	return h
+}
+
+func (h *history) spoil(seq uint64) *history {
+	h.image[seq*RecordSize+headerSize+3] ^= 1
+	return h
+}
+
+func (h *history) erase(seq uint64) *history {
+	clear(h.image[seq*RecordSize : (seq+1)*RecordSize])
+	return h
+}
+
+func (h *history) ackLate(node string, seq uint64) *history {
+	h.log(node).Acks = append(h.log(node).Acks, Ack{Seq: seq, Time: h.clock.Add(time.Second)})
+	return h
+}
+
+func TestCheck(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		history *history
+		want    string // the problem; empty for none
+	}{
+		"holds for nothing written":                         {newHistory(), ""},
+		"holds for one writer":                              {newHistory().writes("a", 0, 10), ""},
+		"holds for a take-over":                             {newHistory().writes("a", 0, 10).refused("a", 10).writes("b", 10, 20), ""},
+		"holds for a last write that was not acknowledged":  {newHistory().writes("a", 0, 10).lands("a", 10).writes("b", 11, 20), ""},
+		"fails for an acknowledged record that is missing":  {newHistory().writes("a", 0, 10).erase(9), "record 9 of the writer on a (incarnat) was acknowledged and is missing"},
+		"fails for an acknowledged record that is altered":  {newHistory().writes("a", 0, 10).spoil(9), "acknowledged and is missing"},
+		"fails for a gap":                                   {newHistory().writes("a", 0, 10).erase(4), "slot 4 holds no whole record"},
+		"fails for a record in a wrong place":               {newHistory().writes("a", 0, 10).swap(3, 4), "slot 3 holds record 4"},
+		"fails for an old writer's record behind a new one": {newHistory().writes("a", 0, 10).writes("b", 10, 15).lands("a", 15), "behind the first record of the writer on b"},
+		"fails for a new writer's record that is lost to the old one": {
+			newHistory().writes("a", 0, 10).writes("b", 10, 15).lands("a", 12), "acknowledged and is overwritten by the writer on a",
+		},
+		"fails for an old writer that was acknowledged after the new one's first": {
+			newHistory().writes("a", 0, 10).writes("b", 10, 15).ackLate("a", 9), "after the first acknowledgement of the writer on b",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var logs []AckLog
+			for _, log := range test.history.logs {
+				logs = append(logs, *log)
+			}
+			report, err := Check(bytes.NewReader(test.history.image), int64(len(test.history.image)), logs)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if report.OK != (test.want == "") || !strings.Contains(strings.Join(report.Problems, "\n"), test.want) {
+				t.Errorf("want %q, got\n%s", test.want, report)
+			}
+		})
+	}
+}
+
+func (h *history) swap(a, b uint64) *history {
+	x, y := h.image[a*RecordSize:(a+1)*RecordSize], h.image[b*RecordSize:(b+1)*RecordSize]
+	for i := range x {
+		x[i], y[i] = y[i], x[i]
+	}
+	return h
+}
+
+// disk is an image in memory that can be made to refuse writes.
+type disk struct {
+	lock    sync.Mutex
+	data    []byte
+	refuses bool
+	wrote   chan struct{}
+}
+
+func (d *disk) ReadAt(p []byte, off int64) (int, error) {
+	d.lock.Lock()
+	defer d.lock.Unlock()
+	return copy(p, d.data[off:]), nil
+}
+
+func (d *disk) WriteAt(p []byte, off int64) (int, error) {
+	d.lock.Lock()
+	defer d.lock.Unlock()
+	select {
+	case d.wrote <- struct{}{}:
+	default:
+	}
+	if d.refuses {
+		return 0, errors.New("shutdown")
+	}
+	return copy(d.data[off:], p), nil
+}
+
+func TestWriterGoesOnAfterTheLastRecordAndShowsRefusals(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	d := &disk{data: make([]byte, 64*RecordSize), wrote: make(chan struct{})}
+	for _, w := range []struct {
+		node    string
+		refuses bool
+	}{{"a", false}, {"b", false}, {"c", true}} {
+		d.lock.Lock()
+		d.refuses = w.refuses
+		d.lock.Unlock()
+		ctx, cancel := context.WithCancel(context.Background())
+		done := make(chan error, 1)
+		go func() {
+			done <- (&Writer{Image: d, Name: "img", Size: int64(len(d.data)), Node: w.node, AckDir: dir}).Run(ctx)
+		}()
+		for range 3 {
+			<-d.wrote
+		}
+		cancel()
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+	}
+	logs, err := ReadAckLogs(dir, "img")
+	if err != nil || len(logs) != 3 {
+		t.Fatalf("%d logs, %v", len(logs), err)
+	}
+	report, err := Check(d, int64(len(d.data)), logs)
+	if err != nil || !report.OK {
+		t.Fatalf("%v\n%s", err, report)
+	}
+	for _, w := range report.Writers {
+		if (w.Refused != "") != (w.Node == "c") || (w.Acknowledged > 0) == (w.Node == "c") {
+			t.Errorf("writer %+v", w)
+		}
+	}
+}
