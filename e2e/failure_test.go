@@ -274,6 +274,25 @@ func TestNodeBackBeforeTheFence(t *testing.T) {
 	s.proveData(db)
 }
 
+// Demand is there, but Ceph is not, and the node comes back meanwhile: nothing was done, and that is told.
+func TestNodeBackWhileCephIsUnreachable(t *testing.T) {
+	s := begin(t, v1alpha1.ModeRescue)
+	db := s.workload("db", "node-b", true, patience)
+	s.recorded(db, "node-b")
+	s.must(s.lab.Ceph.StopMon(s.ctx))
+	s.must(s.lab.Network.Cut(s.ctx, "node-b", network.API))
+	s.notReady("node-b")
+	s.told(v1alpha1.ReasonCephUnreachable, "Node", "node-b")
+	s.must(s.lab.Network.Restore(s.ctx, "node-b"))
+	s.reaches("node-b", v1alpha1.PhaseCancelled)
+	s.told(v1alpha1.ReasonFenceCancelled, "Node", "node-b")
+	s.must(s.lab.Ceph.StartMon(s.ctx))
+	if listed, err := s.lab.Ceph.Blocklist(s.ctx); err != nil || len(listed) > 0 {
+		t.Errorf("something is cut off: %v (%v)", listed, err)
+	}
+	s.proveData(db)
+}
+
 func hasTaint(node *corev1.Node, key string) bool {
 	for _, taint := range node.Spec.Taints {
 		if taint.Key == key {

@@ -11,6 +11,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	eventsv1 "k8s.io/api/events/v1"
 	"k8s.io/apimachinery/pkg/util/wait"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/rbd-rescue/rbd-rescue/api/v1alpha1"
 	"github.com/rbd-rescue/rbd-rescue/e2e/lab"
@@ -235,7 +236,11 @@ func (s *scenario) healAll() {
 			s.Errorf("rebooting %s: %v", name, err)
 		}
 	}
-	s.eventually(90*time.Second, "every node is healthy and no fence is left", func() (bool, error) {
+	s.eventually(90*time.Second, "every node is healthy, no fence and no pod is left", func() (bool, error) {
+		var pods corev1.PodList
+		if err := s.lab.Client.List(ctx, &pods, client.InNamespace(s.namespace)); err != nil || len(pods.Items) > 0 {
+			return false, err
+		}
 		var fences v1alpha1.NodeFenceList
 		if err := s.lab.Client.List(ctx, &fences); err != nil {
 			return false, err
@@ -277,4 +282,3 @@ func (s *scenario) pods(w *lab.Workload) []corev1.Pod {
 	s.must(err)
 	return pods
 }
-

@@ -52,7 +52,7 @@ func (o Options) config() []option {
 		{name: "log_to_stderr", value: "false"},
 		{name: "err_to_stderr", value: "false"},
 		{name: "admin_socket", value: ""},
-		// The barrier must be answered by primaries; Ceph 19 and later can be told to read from any replica.
+		// The barrier must be answered by primaries; newer releases can be told to read from any replica.
 		{name: "rados_replica_read_policy", value: "default", mayBeUnknown: true},
 	}
 }

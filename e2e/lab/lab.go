@@ -88,14 +88,14 @@ func Start(ctx context.Context, options Options) (*Lab, error) {
 	if l.binaries, err = build.Build(ctx, options.Progress); err != nil {
 		return l, fmt.Errorf("building the lab: %w", err)
 	}
+	if l.Network, err = network.New(ctx); err != nil { // waits for another lab on this machine to end
+		return l, fmt.Errorf("making the lab's network: %w", err)
+	}
 	if err := cleanUp(ctx); err != nil {
 		return l, err
 	}
 	if l.Supervisor, err = process.NewSupervisor(Dir); err != nil {
 		return l, fmt.Errorf("starting the lab: %w", err)
-	}
-	if l.Network, err = network.New(ctx); err != nil {
-		return l, fmt.Errorf("making the lab's network: %w", err)
 	}
 	step("starting Ceph and the Kubernetes control plane")
 	group, groupCtx := errgroup.WithContext(ctx)

@@ -1,7 +1,7 @@
 package workload
 
 import (
-	"bufio"
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -19,7 +19,9 @@ type AckLog struct {
 
 // Ack is one line of the log: a record that was acknowledged, or the first refusal after one.
 type Ack struct {
-	Seq  uint64    `json:"seq"`
+	Seq uint64 `json:"seq"`
+	// Sent is when the write began, Time when the answer was seen. A client that froze in between sees it when it thaws.
+	Sent time.Time `json:"sent"`
 	Time time.Time `json:"time"`
 	// Refused is why the write failed; empty if it was acknowledged.
 	Refused string `json:"refused,omitempty"`
@@ -34,6 +36,9 @@ func logName(image, node, incarnation string) string {
 type ackWriter struct{ file *os.File }
 
 func openAckLog(dir, image, node, incarnation string) (*ackWriter, error) {
+	if strings.Contains(image+node, ".") {
+		return nil, fmt.Errorf("no log can be named for image %q and node %q: leave out the dots", image, node)
+	}
 	file, err := os.OpenFile(filepath.Join(dir, logName(image, node, incarnation)), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
 	if err != nil {
 		return nil, fmt.Errorf("opening the log of acknowledgements: %w", err)
@@ -71,16 +76,16 @@ func ReadAckLogs(dir, image string) ([]AckLog, error) {
 }
 
 func readAcks(path string) ([]Ack, error) {
-	file, err := os.Open(path)
+	data, err := os.ReadFile(path)
 	if err != nil {
-		return nil, fmt.Errorf("opening a log of acknowledgements: %w", err)
+		return nil, fmt.Errorf("reading a log of acknowledgements: %w", err)
 	}
-	defer file.Close() //nolint:errcheck // read only
+	lines := bytes.Split(data, []byte("\n"))
 	var acks []Ack
-	for scanner := bufio.NewScanner(file); scanner.Scan(); {
+	for i, line := range lines[:len(lines)-1] { // behind the last newline is what a killed writer did not finish
 		var a Ack
-		if err := json.Unmarshal(scanner.Bytes(), &a); err != nil {
-			break // the last line of a writer that was killed
+		if err := json.Unmarshal(line, &a); err != nil {
+			return nil, fmt.Errorf("decoding line %d of %s: %w", i+1, path, err)
 		}
 		acks = append(acks, a)
 	}

@@ -27,8 +27,8 @@ type WriterReport struct {
 	// Refused is why Ceph refused a write of it, and when first; empty if it never did.
 	Refused   string
 	RefusedAt time.Time
-	// First and Last acknowledgement.
-	First, Last time.Time
+	// First and Last acknowledgement, and when the last acknowledged write was sent.
+	First, Last, LastSent time.Time
 }
 
 // String is the report for people.
@@ -57,7 +57,10 @@ func (r Report) String() string {
 //   - no acknowledged record is missing or altered;
 //   - the records have no gap;
 //   - once a writer has written, no earlier writer's record lies behind its first one;
-//   - no earlier writer's write was acknowledged after its first one was.
+//   - no earlier writer's write was sent after its first acknowledgement, and acknowledged all the same.
+//
+// Writers may be at work meanwhile, if the logs were read before: the image is read from its end to its start, so that a
+// record that is seen has all those before it.
 func Check(image io.ReaderAt, size int64, logs []AckLog) (Report, error) {
 	records, err := readAll(image, size)
 	if err != nil {
@@ -84,23 +87,24 @@ type slot struct {
 
 // readAll gives the slots up to the last record.
 func readAll(image io.ReaderAt, size int64) ([]slot, error) {
-	var slots []slot
-	last := 0
-	buffer := make([]byte, scanRecords*RecordSize)
-	for at := int64(0); at < size; at += int64(len(buffer)) {
-		n, err := image.ReadAt(buffer[:min(int64(len(buffer)), size-at)], at)
+	var slots []slot // nil until a record is found
+	chunk := make([]byte, scanRecords*RecordSize)
+	for start := (size - 1) / int64(len(chunk)) * int64(len(chunk)); start >= 0; start -= int64(len(chunk)) {
+		n, err := image.ReadAt(chunk[:min(int64(len(chunk)), size-start)], start)
 		if err != nil && !errors.Is(err, io.EOF) {
-			return nil, fmt.Errorf("reading the image at %d: %w", at, err)
+			return nil, fmt.Errorf("reading the image at %d: %w", start, err)
 		}
-		for i := 0; i+RecordSize <= n; i += RecordSize {
-			record, valid := Decode(buffer[i : i+RecordSize])
-			slots = append(slots, slot{record, valid})
-			if valid {
-				last = len(slots)
+		for at := n/RecordSize*RecordSize - RecordSize; at >= 0; at -= RecordSize {
+			record, valid := Decode(chunk[at : at+RecordSize])
+			if slots == nil && valid {
+				slots = make([]slot, (start+int64(at))/RecordSize+1)
+			}
+			if slots != nil {
+				slots[(start+int64(at))/RecordSize] = slot{record, valid}
 			}
 		}
 	}
-	return slots[:last], nil
+	return slots, nil
 }
 
 type checker struct {
@@ -157,7 +161,7 @@ func (c *checker) checkAcks(log AckLog) {
 		if w.First.IsZero() {
 			w.First = ack.Time
 		}
-		w.Last = ack.Time
+		w.Last, w.LastSent = ack.Time, ack.Sent
 		switch {
 		case ack.Seq >= uint64(len(c.records)) || !c.records[ack.Seq].valid:
 			c.problem("record %d of the writer on %s (%.8s) was acknowledged and is missing", ack.Seq, log.Node, log.Incarnation)
@@ -168,15 +172,17 @@ func (c *checker) checkAcks(log AckLog) {
 	}
 }
 
-// checkTimes: all writers of the lab have one clock.
+// checkTimes goes by the time of sending: a client that froze with a write under way logs the answer when it thaws, though
+// the write was done before. One that was sent before and done after shows in the records. All writers of the lab have one
+// clock.
 func (c *checker) checkTimes() {
 	slices.SortStableFunc(c.order, func(a, b string) int { return c.writers[a].First.Compare(c.writers[b].First) })
 	for i, incarnation := range c.order {
 		for _, later := range c.order[i+1:] {
 			w, next := c.writers[incarnation], c.writers[later]
-			if w.Acknowledged > 0 && next.Acknowledged > 0 && w.Last.After(next.First) {
-				c.problem("the writer on %s (%.8s) was acknowledged at %s, after the first acknowledgement of the writer on %s (%.8s) at %s",
-					w.Node, incarnation, w.Last.Format("15:04:05.000"), next.Node, later, next.First.Format("15:04:05.000"))
+			if w.Acknowledged > 0 && next.Acknowledged > 0 && w.LastSent.After(next.First) {
+				c.problem("a write of the writer on %s (%.8s) was sent at %s and acknowledged, after the first acknowledgement of the writer on %s (%.8s) at %s",
+					w.Node, incarnation, w.LastSent.Format("15:04:05.000"), next.Node, later, next.First.Format("15:04:05.000"))
 			}
 		}
 	}

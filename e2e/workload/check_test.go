@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -34,7 +36,7 @@ func (h *history) log(node string) *AckLog {
 func (h *history) writes(node string, from, to uint64) *history {
 	for seq := from; seq < to; seq++ {
 		h.lands(node, seq)
-		h.log(node).Acks = append(h.log(node).Acks, Ack{Seq: seq, Time: h.clock})
+		h.log(node).Acks = append(h.log(node).Acks, Ack{Seq: seq, Sent: h.clock, Time: h.clock})
 	}
 	return h
 }
@@ -51,7 +53,7 @@ func (h *history) lands(node string, seq uint64) *history {
 }
 
 func (h *history) refused(node string, seq uint64) *history {
-	h.log(node).Acks = append(h.log(node).Acks, Ack{Seq: seq, Time: h.clock, Refused: "shutdown"})
+	h.log(node).Acks = append(h.log(node).Acks, Ack{Seq: seq, Sent: h.clock, Time: h.clock, Refused: "shutdown"})
 	return h
 }
 
@@ -65,8 +67,16 @@ func (h *history) erase(seq uint64) *history {
 	return h
 }
 
-func (h *history) ackLate(node string, seq uint64) *history {
-	h.log(node).Acks = append(h.log(node).Acks, Ack{Seq: seq, Time: h.clock.Add(time.Second)})
+// sendsLate is a write that begins and is acknowledged a second from now, whatever becomes of it.
+func (h *history) sendsLate(node string, seq uint64) *history {
+	late := h.clock.Add(time.Second)
+	h.log(node).Acks = append(h.log(node).Acks, Ack{Seq: seq, Sent: late, Time: late})
+	return h
+}
+
+// seesAnswerLate is the acknowledgement of a write that was done before anything else, seen a second from now.
+func (h *history) seesAnswerLate(node string, seq uint64) *history {
+	h.log(node).Acks = append(h.log(node).Acks, Ack{Seq: seq, Sent: start, Time: h.clock.Add(time.Second)})
 	return h
 }
 
@@ -76,20 +86,21 @@ func TestCheck(t *testing.T) {
 		history *history
 		want    string // the problem; empty for none
 	}{
-		"holds for nothing written":                         {newHistory(), ""},
-		"holds for one writer":                              {newHistory().writes("a", 0, 10), ""},
-		"holds for a take-over":                             {newHistory().writes("a", 0, 10).refused("a", 10).writes("b", 10, 20), ""},
-		"holds for a last write that was not acknowledged":  {newHistory().writes("a", 0, 10).lands("a", 10).writes("b", 11, 20), ""},
-		"fails for an acknowledged record that is missing":  {newHistory().writes("a", 0, 10).erase(9), "record 9 of the writer on a (incarnat) was acknowledged and is missing"},
-		"fails for an acknowledged record that is altered":  {newHistory().writes("a", 0, 10).spoil(9), "acknowledged and is missing"},
-		"fails for a gap":                                   {newHistory().writes("a", 0, 10).erase(4), "slot 4 holds no whole record"},
-		"fails for a record in a wrong place":               {newHistory().writes("a", 0, 10).swap(3, 4), "slot 3 holds record 4"},
-		"fails for an old writer's record behind a new one": {newHistory().writes("a", 0, 10).writes("b", 10, 15).lands("a", 15), "behind the first record of the writer on b"},
+		"holds for nothing written":                          {newHistory(), ""},
+		"holds for one writer":                               {newHistory().writes("a", 0, 10), ""},
+		"holds for a take-over":                              {newHistory().writes("a", 0, 10).refused("a", 10).writes("b", 10, 20), ""},
+		"holds for a last write that was not acknowledged":   {newHistory().writes("a", 0, 10).lands("a", 10).writes("b", 11, 20), ""},
+		"holds for an answer that a frozen writer sees late": {newHistory().writes("a", 0, 9).lands("a", 9).writes("b", 10, 15).seesAnswerLate("a", 9), ""},
+		"fails for an acknowledged record that is missing":   {newHistory().writes("a", 0, 10).erase(9), "record 9 of the writer on a (incarnat) was acknowledged and is missing"},
+		"fails for an acknowledged record that is altered":   {newHistory().writes("a", 0, 10).spoil(9), "acknowledged and is missing"},
+		"fails for a gap":                                    {newHistory().writes("a", 0, 10).erase(4), "slot 4 holds no whole record"},
+		"fails for a record in a wrong place":                {newHistory().writes("a", 0, 10).swap(3, 4), "slot 3 holds record 4"},
+		"fails for an old writer's record behind a new one":  {newHistory().writes("a", 0, 10).writes("b", 10, 15).lands("a", 15), "behind the first record of the writer on b"},
 		"fails for a new writer's record that is lost to the old one": {
 			newHistory().writes("a", 0, 10).writes("b", 10, 15).lands("a", 12), "acknowledged and is overwritten by the writer on a",
 		},
-		"fails for an old writer that was acknowledged after the new one's first": {
-			newHistory().writes("a", 0, 10).writes("b", 10, 15).ackLate("a", 9), "after the first acknowledgement of the writer on b",
+		"fails for an old writer that is acknowledged after the new one's first": {
+			newHistory().writes("a", 0, 10).writes("b", 10, 15).sendsLate("a", 9), "after the first acknowledgement of the writer on b",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -115,6 +126,71 @@ func (h *history) swap(a, b uint64) *history {
 		x[i], y[i] = y[i], x[i]
 	}
 	return h
+}
+
+// growing is an image to which a writer appends one record before each read: the one that the next read starts with.
+type growing struct {
+	disk
+	next uint64
+}
+
+func (g *growing) ReadAt(p []byte, off int64) (int, error) {
+	for range scanRecords {
+		block, err := Record{Seq: g.next, Node: "a", Incarnation: "incarnation-a"}.Encode()
+		if err != nil {
+			return 0, err
+		}
+		copy(g.data[g.next*RecordSize:], block)
+		g.next++
+	}
+	return g.disk.ReadAt(p, off)
+}
+
+func TestCheckHoldsWhileAWriterIsAtWork(t *testing.T) {
+	t.Parallel()
+	g := &growing{disk: disk{data: make([]byte, 10*scanRecords*RecordSize+3*RecordSize)}}
+	report, err := Check(g, int64(len(g.data)), nil)
+	if err != nil || !report.OK {
+		t.Fatalf("%v\n%s", err, report)
+	}
+}
+
+func TestReadAckLogs(t *testing.T) {
+	t.Parallel()
+	whole := `{"seq":1,"sent":"2026-11-23T03:00:00Z","time":"2026-11-23T03:00:00Z"}` + "\n"
+	for name, test := range map[string]struct {
+		log   string
+		acks  int
+		fails bool
+	}{
+		"leaves out the line that a killed writer did not finish": {whole + whole + `{"seq":2,"sent"`, 2, false},
+		"is empty for a writer that was told nothing":             {"", 0, false},
+		"fails for a line that is not whole in the middle":        {whole + `{"seq":2,"sent"` + "\n" + whole, 0, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			if err := os.WriteFile(filepath.Join(dir, logName("img", "a", "b")), []byte(test.log), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			logs, err := ReadAckLogs(dir, "img")
+			if (err != nil) != test.fails {
+				t.Fatalf("error %v", err)
+			}
+			if err == nil && len(logs[0].Acks) != test.acks {
+				t.Errorf("%d acknowledgements, want %d", len(logs[0].Acks), test.acks)
+			}
+		})
+	}
+}
+
+func TestWriterLeavesAGapForCheckToFind(t *testing.T) {
+	t.Parallel()
+	h := newHistory().writes("a", 0, 10).erase(5)
+	end, err := (&Writer{Image: &disk{data: h.image}, Size: int64(len(h.image))}).end(context.Background())
+	if err != nil || end != 10 {
+		t.Errorf("goes on at %d, want 10; %v", end, err)
+	}
 }
 
 // disk is an image in memory that can be made to refuse writes.

@@ -44,13 +44,14 @@ func (w *Writer) Run(ctx context.Context) error {
 		return err
 	}
 	defer log.file.Close() //nolint:errcheck // every line is written at once
-	seq, err := w.end()
-	if err != nil {
+	seq, err := w.end(ctx)
+	if err != nil || ctx.Err() != nil {
 		return err
 	}
 	refused := ""
 	for int64(seq+1)*RecordSize <= w.Size {
-		block, err := Record{Seq: seq, Node: w.Node, Incarnation: incarnation, Time: time.Now()}.Encode()
+		sent := time.Now()
+		block, err := Record{Seq: seq, Node: w.Node, Incarnation: incarnation, Time: sent}.Encode()
 		if err != nil {
 			return err
 		}
@@ -58,14 +59,14 @@ func (w *Writer) Run(ctx context.Context) error {
 		if _, err := w.Image.WriteAt(block, int64(seq)*RecordSize); err != nil {
 			if err.Error() != refused {
 				refused = err.Error()
-				if err := log.write(Ack{Seq: seq, Time: time.Now(), Refused: refused}); err != nil {
+				if err := log.write(Ack{Seq: seq, Sent: sent, Time: time.Now(), Refused: refused}); err != nil {
 					return err
 				}
 			}
 			pause = retryEvery
 		} else {
 			refused = ""
-			if err := log.write(Ack{Seq: seq, Time: time.Now()}); err != nil {
+			if err := log.write(Ack{Seq: seq, Sent: sent, Time: time.Now()}); err != nil {
 				return err
 			}
 			seq++
@@ -79,19 +80,20 @@ func (w *Writer) Run(ctx context.Context) error {
 	return errors.New("the image is full")
 }
 
-// end is the first slot without a record.
-func (w *Writer) end() (uint64, error) {
+// end is the slot behind the last record; a gap before it stays, for Check to find.
+func (w *Writer) end(ctx context.Context) (uint64, error) {
+	end := uint64(0)
 	buffer := make([]byte, scanRecords*RecordSize)
-	for at := int64(0); at < w.Size; at += int64(len(buffer)) {
+	for at := int64(0); at < w.Size && ctx.Err() == nil; at += int64(len(buffer)) {
 		n, err := w.Image.ReadAt(buffer[:min(int64(len(buffer)), w.Size-at)], at)
 		if err != nil && !errors.Is(err, io.EOF) {
 			return 0, fmt.Errorf("looking for the last record: %w", err)
 		}
 		for i := 0; i+RecordSize <= n; i += RecordSize {
-			if _, ok := Decode(buffer[i : i+RecordSize]); !ok {
-				return uint64(at+int64(i)) / RecordSize, nil
+			if _, ok := Decode(buffer[i : i+RecordSize]); ok {
+				end = uint64(at+int64(i))/RecordSize + 1
 			}
 		}
 	}
-	return uint64(w.Size) / RecordSize, nil
+	return end, nil
 }

@@ -2,8 +2,10 @@ package observe
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"maps"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -15,8 +17,8 @@ import (
 const (
 	// readTimeout bounds each read of Ceph; a mon that is down must not hang the loop.
 	readTimeout = 10 * time.Second
-	// watcherReads is how many images are asked for their watchers at once.
-	watcherReads = 16
+	// imagesAtOnce is how many images are asked at the same time.
+	imagesAtOnce = 16
 )
 
 // ceph asks the Ceph clusters of the snapshot's volumes, all at once.
@@ -64,7 +66,7 @@ func (o *Observer) cluster(ctx context.Context, id string, s *plan.Snapshot) pla
 	}
 	o.watchers(ctx, conn, id, s)
 	if plan.NeedsBarrier(s.Fence) && entriesListed(s.Fence, id, c.Map) {
-		if c.BarrierError = conn.Barrier(ctx, c.Map, pools(id, s)); c.BarrierError == nil {
+		if c.BarrierError = prove(ctx, conn, c.Map, id, s); c.BarrierError == nil {
 			c.Barrier = c.Map.Epoch
 		}
 	}
@@ -73,20 +75,12 @@ func (o *Observer) cluster(ctx context.Context, id string, s *plan.Snapshot) pla
 
 // watchers are asked of the images whose clients are not settled for good: those that are not on their way yet.
 func (o *Observer) watchers(ctx context.Context, conn *ceph.Cluster, id string, s *plan.Snapshot) {
-	slots := make(chan struct{}, watcherReads)
-	var group sync.WaitGroup
-	for i := range s.Volumes {
-		v := &s.Volumes[i]
-		if v.ClusterID != id || v.FormError != nil || s.Policies[v.Claim.Namespace].Mode != v1alpha1.ModeRescue || onItsWay(s.Fence, v.Name) {
-			continue
-		}
-		group.Go(func() {
-			slots <- struct{}{}
-			defer func() { <-slots }()
+	_ = forEach(s, id, func(v *plan.Volume) error {
+		if s.Policies[v.Claim.Namespace].Mode == v1alpha1.ModeRescue && !onItsWay(s.Fence, v.Name) {
 			v.Watchers, v.WatchersError = conn.Watchers(ctx, image(*v))
-		})
-	}
-	group.Wait()
+		}
+		return nil // what went wrong is the volume's own
+	})
 }
 
 func (o *Observer) setWatchersError(id string, s *plan.Snapshot, err error) {
@@ -114,25 +108,63 @@ func entriesListed(nf *v1alpha1.NodeFence, id string, m ceph.OSDMap) bool {
 	})
 }
 
-// pools are those that the incident's volumes keep their data in.
-func pools(id string, s *plan.Snapshot) []ceph.PoolRef {
-	var refs []ceph.PoolRef
-	for _, v := range s.Volumes {
+// prove asks every placement group that the incident's images keep their data in for the map.
+func prove(ctx context.Context, conn *ceph.Cluster, m ceph.OSDMap, id string, s *plan.Snapshot) error {
+	pools, err := pools(ctx, conn, id, s)
+	if err != nil {
+		return err
+	}
+	return conn.Barrier(ctx, m, pools)
+}
+
+// pools are those of the incident's images. The data pool is asked of the image: a static PersistentVolume may not tell it.
+func pools(ctx context.Context, conn *ceph.Cluster, id string, s *plan.Snapshot) ([]ceph.PoolRef, error) {
+	var lock sync.Mutex
+	refs := map[ceph.PoolRef]bool{}
+	err := forEach(s, id, func(v *plan.Volume) error {
+		if !fencedFor(s.Fence, v.Name) {
+			return nil
+		}
+		data, err := conn.DataPool(ctx, image(*v))
+		if err != nil {
+			return fmt.Errorf("reading the data pool of image %s: %w", v.ImageName(), err)
+		}
+		lock.Lock()
+		defer lock.Unlock()
+		refs[ceph.PoolRef{Pool: v.Pool, Namespace: v.Namespace}] = true
+		if data != "" {
+			refs[ceph.PoolRef{Pool: data, Namespace: v.Namespace}] = true
+		}
+		return nil
+	})
+	return slices.Collect(maps.Keys(refs)), err
+}
+
+// fencedFor tells whether the incident has settled clients for a volume.
+func fencedFor(nf *v1alpha1.NodeFence, name string) bool {
+	return slices.ContainsFunc(nf.Status.Volumes, func(e v1alpha1.FencedVolume) bool {
+		return e.PersistentVolume == name && len(e.Clients) > 0
+	})
+}
+
+// forEach calls do for each volume of known form in a cluster, some at once, and joins what went wrong.
+func forEach(s *plan.Snapshot, id string, do func(*plan.Volume) error) error {
+	slots := make(chan struct{}, imagesAtOnce)
+	failed := make([]error, len(s.Volumes))
+	var group sync.WaitGroup
+	for i := range s.Volumes {
+		v := &s.Volumes[i]
 		if v.ClusterID != id || v.FormError != nil {
 			continue
 		}
-		refs = append(refs, ceph.PoolRef{Pool: v.Pool, Namespace: v.Namespace})
-		if v.DataPool != "" {
-			refs = append(refs, ceph.PoolRef{Pool: v.DataPool, Namespace: v.Namespace})
-		}
+		slots <- struct{}{}
+		group.Go(func() {
+			defer func() { <-slots }()
+			failed[i] = do(v)
+		})
 	}
-	slices.SortFunc(refs, func(a, b ceph.PoolRef) int {
-		if a.Pool != b.Pool {
-			return strings.Compare(a.Pool, b.Pool)
-		}
-		return strings.Compare(a.Namespace, b.Namespace)
-	})
-	return slices.Compact(refs)
+	group.Wait()
+	return errors.Join(failed...)
 }
 
 func image(v plan.Volume) ceph.Image {

@@ -243,11 +243,15 @@ func (o *Observer) policies(ctx context.Context, _ string, s *plan.Snapshot) err
 	return nil
 }
 
-// Policy of a namespace. One that is gone, or whose annotations mean nothing, has not opted in (S6).
+// Policy of a namespace. One that is gone or going, or whose annotations mean nothing, has not opted in (S6): where a
+// namespace is being deleted its pods are Terminating, but nobody wants their volumes elsewhere.
 func (o *Observer) Policy(ctx context.Context, name string) (v1alpha1.Policy, error) {
 	var namespace corev1.Namespace
 	if err := o.Reader.Get(ctx, client.ObjectKey{Name: name}, &namespace); err != nil {
 		return v1alpha1.Policy{}, ignoreNotFound(err, "reading namespace "+name)
+	}
+	if namespace.DeletionTimestamp != nil {
+		return v1alpha1.Policy{}, nil
 	}
 	policy, _ := v1alpha1.ParsePolicy(namespace.Annotations) // a meaningless value gives the zero policy
 	return policy, nil

@@ -228,7 +228,9 @@ func (c *Cluster) makePool(ctx context.Context) error {
 func (c *Cluster) FSID() string { return c.fsid }
 
 // Monitors as ceph-csi's ConfigMap lists them.
-func (c *Cluster) Monitors() []string { return []string{netip.AddrPortFrom(c.options.IP, 6789).String()} }
+func (c *Cluster) Monitors() []string {
+	return []string{netip.AddrPortFrom(c.options.IP, 6789).String()}
+}
 
 // ConfFile is the ceph.conf of client.admin.
 func (c *Cluster) ConfFile() string { return c.path("ceph.conf") }

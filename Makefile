@@ -1,0 +1,70 @@
+# Everything that is done with this repository, by name. `make` alone lists it.
+
+LIBRADOS_TAGS ?= librados,pacific
+FUZZ_TIME     ?= 30s
+RUNS          ?= 10
+BIN           := $(CURDIR)/bin
+E2E           := cd e2e &&
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: test
+test: packages test-unit test-e2e ## All tests, on a fresh Debian 12 machine with Go, as root (installs Debian's Ceph packages)
+
+.PHONY: test-unit
+test-unit: ## The quick tests: no root, no Ceph, race detector on
+	go vet ./...
+	go test -race ./...
+
+.PHONY: test-e2e
+test-e2e: packages ## The lab's own tests and the end-to-end scenarios, as root
+	go vet -tags $(LIBRADOS_TAGS) ./ceph/librados ./cmd/rbd-rescue
+	$(E2E) go vet -tags $(LIBRADOS_TAGS) ./...
+	$(E2E) go test -tags $(LIBRADOS_TAGS) -p 1 -timeout 40m ./...
+
+.PHONY: demo
+demo: packages ## Watch a node fail and its workloads come back elsewhere, as root
+	$(E2E) go run -tags $(LIBRADOS_TAGS) ./cmd/demo
+
+.PHONY: bench-recovery
+bench-recovery: packages ## Measure the recovery beside the ways without rbd-rescue (RUNS=10), as root
+	$(E2E) go run -tags $(LIBRADOS_TAGS) ./cmd/bench-recovery -runs $(RUNS)
+
+.PHONY: bench
+bench: ## Benchmarks of the hot paths
+	go test -run '^$$' -bench . -benchmem ./webhook
+
+.PHONY: fuzz
+fuzz: ## Fuzz the parsers of foreign text (FUZZ_TIME=30s each)
+	go test -run '^$$' -fuzz FuzzParseAddress -fuzztime $(FUZZ_TIME) ./ceph
+	go test -run '^$$' -fuzz FuzzParseOSDMap -fuzztime $(FUZZ_TIME) ./ceph
+
+.PHONY: lint
+lint: packages $(BIN)/golangci-lint ## Run the linters on both modules
+	$(BIN)/golangci-lint run ./...
+	$(E2E) $(BIN)/golangci-lint run --build-tags $(LIBRADOS_TAGS) ./...
+
+.PHONY: generate
+generate: $(BIN)/controller-gen ## Generate deep copies and the CRD from the API types
+	$(BIN)/controller-gen object paths=./api/...
+	$(BIN)/controller-gen crd paths=./api/... output:crd:dir=charts/rbd-rescue/templates/crds
+
+.PHONY: check-generated
+check-generated: generate ## Fail if generated files or go.mod files are not up to date
+	go mod tidy -diff
+	$(E2E) go mod tidy -diff
+	git diff --exit-code -- api charts
+
+.PHONY: packages
+packages: ## Install the Debian packages that lab and librados need
+	@./e2e/install-packages
+
+$(BIN)/controller-gen: tools/go.mod
+	cd tools && go build -o $@ sigs.k8s.io/controller-tools/cmd/controller-gen
+
+$(BIN)/golangci-lint: tools/go.mod
+	cd tools && go build -o $@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
