@@ -54,7 +54,7 @@ func Start(ctx context.Context, sup *process.Supervisor, options Options) (*Clus
 		}
 	}
 	for _, step := range []func(context.Context) error{
-		c.writeConf, c.makeMonitor, c.StartMon, c.startManager, c.makeOSDs, c.makePool,
+		c.writeConf, c.makeMonitor, c.StartMon, c.makePool, c.startManager, c.makeOSDs, c.initPool,
 	} {
 		if err := step(ctx); err != nil {
 			return nil, err
@@ -122,6 +122,9 @@ func (c *Cluster) makeMonitor(ctx context.Context) error {
 		{"ceph-authtool", "--create-keyring", admin, "--gen-key", "-n", "client.admin",
 			"--cap", "mon", "allow *", "--cap", "osd", "allow *", "--cap", "mgr", "allow *"},
 		{"ceph-authtool", monKeyring, "--import-keyring", admin},
+		{"ceph-authtool", "--create-keyring", c.path("mgr", "keyring"), "--gen-key", "-n", "mgr.x",
+			"--cap", "mon", "allow profile mgr", "--cap", "osd", "allow *", "--cap", "mds", "allow *"},
+		{"ceph-authtool", monKeyring, "--import-keyring", c.path("mgr", "keyring")},
 		{"monmaptool", "--create", "--fsid", c.fsid, "--addv", "a",
 			fmt.Sprintf("[v2:%[1]s:3300,v1:%[1]s:6789]", c.options.IP), c.path("monmap")},
 		{"ceph-mon", "-c", c.ConfFile(), "--mkfs", "-i", "a", "--monmap", c.path("monmap"), "--keyring", monKeyring},
@@ -147,11 +150,7 @@ func (c *Cluster) StartMon(ctx context.Context) (err error) {
 // StopMon ends the monitor.
 func (c *Cluster) StopMon(ctx context.Context) error { return c.mon.Stop(ctx) }
 
-func (c *Cluster) startManager(ctx context.Context) (err error) {
-	if _, err := c.run(ctx, "ceph", "-c", c.ConfFile(), "auth", "get-or-create", "mgr.x", "mon", "allow profile mgr", "osd", "allow *", "mds", "allow *",
-		"-o", c.path("mgr", "keyring")); err != nil {
-		return fmt.Errorf("making the manager's key: %w", err)
-	}
+func (c *Cluster) startManager(context.Context) (err error) {
 	c.mgr, err = c.daemon("mgr-x", "ceph-mgr", "-i", "x")
 	return err
 }
@@ -214,10 +213,16 @@ func (c *Cluster) upOSDs(ctx context.Context) (int, error) {
 	return stat.Up, nil
 }
 
+// makePool comes before the manager, which makes a pool of its own: the pool's number decides on where its placement groups
+// go, and is to be the same each time.
 func (c *Cluster) makePool(ctx context.Context) error {
 	if _, err := c.Ceph(ctx, "osd", "pool", "create", Pool, "16"); err != nil {
 		return fmt.Errorf("making pool %s: %w", Pool, err)
 	}
+	return nil
+}
+
+func (c *Cluster) initPool(ctx context.Context) error {
 	if _, err := c.RBD(ctx, "pool", "init", Pool); err != nil {
 		return fmt.Errorf("initialising pool %s: %w", Pool, err)
 	}
