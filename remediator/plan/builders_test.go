@@ -8,7 +8,6 @@ import (
 	storagev1 "k8s.io/api/storage/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/utils/ptr"
 
 	"github.com/rbd-rescue/rbd-rescue/api/v1alpha1"
 	"github.com/rbd-rescue/rbd-rescue/ceph"
@@ -28,8 +27,8 @@ type option func(*Snapshot)
 
 func incident(options ...option) Snapshot {
 	pod := podOn("node-a", "db-0")
-	pod.DeletionTimestamp = ptr.To(metav1.NewTime(now.Add(29 * time.Second)))
-	pod.DeletionGracePeriodSeconds = ptr.To(int64(30))
+	pod.DeletionTimestamp = new(metav1.NewTime(now.Add(29 * time.Second)))
+	pod.DeletionGracePeriodSeconds = new(int64(30))
 	s := Snapshot{
 		Now: now,
 		Fence: &v1alpha1.NodeFence{
@@ -71,7 +70,7 @@ func podOn(node, name string) *corev1.Pod {
 	return &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{
 			Namespace: "shop", Name: name, UID: types.UID(name + "-uid-" + node), ResourceVersion: "7",
-			OwnerReferences: []metav1.OwnerReference{{Kind: "StatefulSet", Name: "db", Controller: ptr.To(true)}},
+			OwnerReferences: []metav1.OwnerReference{{Kind: "StatefulSet", Name: "db", Controller: new(true)}},
 		},
 		Spec: corev1.PodSpec{NodeName: node, Volumes: []corev1.Volume{claimVolume("data")}},
 	}

@@ -71,12 +71,12 @@ func (d *draft) condition(kind string, is bool, reason string) {
 	})
 }
 
-// was tells the reason that a condition had before this decision.
-func (d *draft) was(kind string) (status metav1.ConditionStatus, reason string) {
+// was is the reason that a condition had before this decision; empty for none.
+func (d *draft) was(kind string) string {
 	if c := meta.FindStatusCondition(d.s.Fence.Status.Conditions, kind); c != nil {
-		return c.Status, c.Reason
+		return c.Reason
 	}
-	return metav1.ConditionUnknown, ""
+	return ""
 }
 
 func (d *draft) announce(regarding corev1.ObjectReference, kind, reason, action, note string) {

@@ -72,7 +72,7 @@ func runningOn(node string, v Volume) *corev1.Pod {
 // tellPending says why nothing was asked of Ceph yet, and when it is looked at again.
 func (d *draft) tellPending(state nodeState) {
 	node := d.s.nodeName()
-	_, before := d.was(v1alpha1.ConditionFenced)
+	before := d.was(v1alpha1.ConditionFenced)
 	refused, allRefused := d.refusals()
 	phase, reason, note := v1alpha1.PhasePending, "", ""
 	switch {
@@ -207,8 +207,8 @@ func (d *draft) tellProgress(state nodeState, missing map[string]refusal) {
 }
 
 func (d *draft) setConditions(state nodeState, t tally, proven bool, missing map[string]refusal) {
-	_, fencedBefore := d.was(v1alpha1.ConditionFenced)
-	_, liftedBefore := d.was(v1alpha1.ConditionLifted)
+	fencedBefore := d.was(v1alpha1.ConditionFenced)
+	liftedBefore := d.was(v1alpha1.ConditionLifted)
 	if proven {
 		d.condition(v1alpha1.ConditionFenced, true, v1alpha1.ReasonNodeFenced)
 	} else {

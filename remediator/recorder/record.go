@@ -1,6 +1,7 @@
 package recorder
 
 import (
+	"maps"
 	"net/netip"
 	"slices"
 
@@ -35,9 +36,7 @@ type sighting struct {
 // anybody's (rook#14832).
 func next(s sighting) (v1alpha1.ClientRecord, bool) {
 	record := v1alpha1.ClientRecord{}
-	for name, clients := range s.record {
-		record[name] = clients
-	}
+	maps.Copy(record, s.record)
 	complete := true
 	for _, node := range s.attached {
 		if !volume.Ready(node) || volume.BootID(node) == "" {

@@ -31,16 +31,16 @@ type CephCluster struct {
 	// Monitors, as in ceph-csi's configuration: "10.0.0.1:6789", "v2:10.0.0.1:3300", … Either these or MonitorsFrom.
 	Monitors []string `json:"monitors,omitempty"`
 	// MonitorsFrom reads them from ceph-csi's ConfigMap each time a connection is made: monitors move.
-	MonitorsFrom *ConfigMapKey `json:"monitorsFrom,omitempty"`
+	MonitorsFrom *MonitorsSource `json:"monitorsFrom,omitempty"`
 	// User is the Ceph user without "client."; its caps are in docs/install.md.
 	User string `json:"user"`
 	// KeyFile holds the user's key and nothing else; it is read each time a connection is made.
 	KeyFile string `json:"keyFile"`
 }
 
-// ConfigMapKey names the ConfigMap that ceph-csi reads: ceph-csi-config with key config.json, for Rook
+// MonitorsSource is a key of the ConfigMap that ceph-csi reads: ceph-csi-config with key config.json, for Rook
 // rook-ceph-csi-config with key csi-cluster-config-json.
-type ConfigMapKey struct {
+type MonitorsSource struct {
 	Namespace string `json:"namespace"`
 	Name      string `json:"name"`
 	Key       string `json:"key"`
@@ -103,8 +103,8 @@ func (c CephCluster) validate(field string) []error {
 	}
 	require("clusterID", c.ClusterID, "it is volumeAttributes.clusterID of the PersistentVolumes")
 	require("user", c.User, `the Ceph user without "client."`)
-	if strings.HasPrefix(c.User, "client.") {
-		problems = append(problems, fmt.Errorf(`%s.user: write it without "client.": %q`, field, strings.TrimPrefix(c.User, "client.")))
+	if name, prefixed := strings.CutPrefix(c.User, "client."); prefixed {
+		problems = append(problems, fmt.Errorf(`%s.user: write it without "client.": %q`, field, name))
 	}
 	require("keyFile", c.KeyFile, "a file that holds the user's key")
 	switch from := c.MonitorsFrom; {

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -91,6 +92,7 @@ osd objectstore = memstore
 memstore device bytes = 4294967296
 osd class load list = *
 osd class default list = *
+osd fast shutdown = false
 osd heartbeat interval = 2
 osd heartbeat grace = 6
 mon osd min down reporters = 1
@@ -165,7 +167,7 @@ func (c *Cluster) makeOSDs(ctx context.Context) error {
 	}
 	return c.eventually(ctx, "all OSDs to be up", func(ctx context.Context) (bool, error) {
 		up, err := c.upOSDs(ctx)
-		return up == len(c.osds), err
+		return len(up) == len(c.osds), err
 	})
 }
 
@@ -193,24 +195,56 @@ func (c *Cluster) startOSD(id int) (err error) {
 	return err
 }
 
-// FreezeOSD stops an OSD from doing anything, until ThawOSD.
+// StopOSD ends an OSD in order, so that its memory is saved, and waits until the monitor knows.
+func (c *Cluster) StopOSD(ctx context.Context, id int) error {
+	if err := c.osds[id].Stop(ctx); err != nil {
+		return err
+	}
+	return c.eventually(ctx, fmt.Sprintf("OSD %d to be down", id), func(ctx context.Context) (bool, error) {
+		up, err := c.upOSDs(ctx)
+		return !slices.Contains(up, id), err
+	})
+}
+
+// StartOSD starts an OSD that was stopped and waits until the monitor knows.
+func (c *Cluster) StartOSD(ctx context.Context, id int) error {
+	if err := c.startOSD(id); err != nil {
+		return err
+	}
+	return c.eventually(ctx, fmt.Sprintf("OSD %d to be up", id), func(ctx context.Context) (bool, error) {
+		up, err := c.upOSDs(ctx)
+		return slices.Contains(up, id), err
+	})
+}
+
+// FreezeOSD stops an OSD from doing anything, until ThawOSD. Its placement groups do not answer until the others have it
+// marked down and its read leases have run out, about 15 s later in all.
 func (c *Cluster) FreezeOSD(id int) error { return c.osds[id].Freeze() }
 
 // ThawOSD lets a frozen OSD go on.
 func (c *Cluster) ThawOSD(id int) error { return c.osds[id].Thaw() }
 
-func (c *Cluster) upOSDs(ctx context.Context) (int, error) {
-	out, err := c.Ceph(ctx, "osd", "stat")
+func (c *Cluster) upOSDs(ctx context.Context) ([]int, error) {
+	out, err := c.Ceph(ctx, "osd", "dump")
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
-	var stat struct {
-		Up int `json:"num_up_osds"`
+	var dump struct {
+		OSDs []struct {
+			ID int `json:"osd"`
+			Up int `json:"up"`
+		} `json:"osds"`
 	}
-	if err := json.Unmarshal(out, &stat); err != nil {
-		return 0, fmt.Errorf("decoding osd stat: %w", err)
+	if err := json.Unmarshal(out, &dump); err != nil {
+		return nil, fmt.Errorf("decoding osd dump: %w", err)
 	}
-	return stat.Up, nil
+	var up []int
+	for _, osd := range dump.OSDs {
+		if osd.Up == 1 {
+			up = append(up, osd.ID)
+		}
+	}
+	return up, nil
 }
 
 // makePool comes before the manager, which makes a pool of its own: the pool's number decides on where its placement groups
