@@ -169,7 +169,7 @@ func (s *scenario) fence(node string) (*v1alpha1.NodeFence, error) {
 	var newest *v1alpha1.NodeFence
 	for i := range fences.Items {
 		nf := &fences.Items[i]
-		if nf.Spec.NodeName == node && nf.CreationTimestamp.Time.After(s.began.Add(-time.Second)) &&
+		if nf.Spec.NodeName == node && nf.CreationTimestamp.After(s.began.Add(-time.Second)) &&
 			(newest == nil || newest.CreationTimestamp.Before(&nf.CreationTimestamp)) {
 			newest = nf
 		}

@@ -83,8 +83,7 @@ func (c *Conn) MonCommand(ctx context.Context, command []byte) ([]byte, error) {
 		out, message, err := c.rados.MonCommand(command)
 		return answer{out, message}, err
 	})
-	var refused *ceph.CommandError
-	if errors.As(err, &refused) {
+	if refused, ok := errors.AsType[*ceph.CommandError](err); ok {
 		refused.Message = a.message
 	}
 	if err != nil {

@@ -9,7 +9,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/rbd-rescue/rbd-rescue/api/v1alpha1"
@@ -89,7 +88,7 @@ func (w *Workload) claim() *corev1.PersistentVolumeClaim {
 		ObjectMeta: metav1.ObjectMeta{Namespace: w.Namespace, Name: w.Name},
 		Spec: corev1.PersistentVolumeClaimSpec{
 			AccessModes:      []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOnce},
-			StorageClassName: ptr.To("rbd"),
+			StorageClassName: new("rbd"),
 			VolumeName:       w.Volume,
 			Resources:        corev1.VolumeResourceRequirements{Requests: corev1.ResourceList{corev1.ResourceStorage: resource.MustParse("32Mi")}},
 		},
@@ -104,18 +103,18 @@ func (w *Workload) application(o WorkloadOptions) client.Object {
 	if o.StatefulSet {
 		return &appsv1.StatefulSet{
 			TypeMeta: metav1.TypeMeta{Kind: "StatefulSet"}, ObjectMeta: meta,
-			Spec: appsv1.StatefulSetSpec{Replicas: ptr.To(int32(1)), Selector: selector, Template: template, ServiceName: w.Name},
+			Spec: appsv1.StatefulSetSpec{Replicas: new(int32(1)), Selector: selector, Template: template, ServiceName: w.Name},
 		}
 	}
 	return &appsv1.Deployment{
 		TypeMeta: metav1.TypeMeta{Kind: "Deployment"}, ObjectMeta: meta,
-		Spec: appsv1.DeploymentSpec{Replicas: ptr.To(int32(1)), Selector: selector, Template: template},
+		Spec: appsv1.DeploymentSpec{Replicas: new(int32(1)), Selector: selector, Template: template},
 	}
 }
 
 func (w *Workload) podSpec(o WorkloadOptions) corev1.PodSpec {
 	spec := corev1.PodSpec{
-		TerminationGracePeriodSeconds: ptr.To(int64(5)),
+		TerminationGracePeriodSeconds: new(int64(5)),
 		DNSPolicy:                     corev1.DNSDefault,
 		Containers: []corev1.Container{{
 			Name: "writer", Image: "writer:1",
@@ -128,7 +127,7 @@ func (w *Workload) podSpec(o WorkloadOptions) corev1.PodSpec {
 	for _, key := range []string{corev1.TaintNodeUnreachable, corev1.TaintNodeNotReady} {
 		spec.Tolerations = append(spec.Tolerations, corev1.Toleration{
 			Key: key, Operator: corev1.TolerationOpExists, Effect: corev1.TaintEffectNoExecute,
-			TolerationSeconds: ptr.To(int64(o.Patience / time.Second)),
+			TolerationSeconds: new(int64(o.Patience / time.Second)),
 		})
 	}
 	if o.On != "" {

@@ -14,7 +14,6 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/utils/ptr"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
@@ -178,7 +177,7 @@ func clearPatch(node *corev1.Node, s plan.ClearVolumesInUse) []patchOperation {
 func (c *Controller) deletePod(ctx context.Context, nf *v1alpha1.NodeFence, s plan.DeletePod) error {
 	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: s.Namespace, Name: s.Name}}
 	err := c.Client.Delete(ctx, pod, client.GracePeriodSeconds(0),
-		client.Preconditions{UID: &s.UID, ResourceVersion: ptr.To(s.ResourceVersion)})
+		client.Preconditions{UID: &s.UID, ResourceVersion: new(s.ResourceVersion)})
 	switch {
 	case err == nil:
 		podsDeleted.Inc()

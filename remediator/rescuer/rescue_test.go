@@ -16,7 +16,6 @@ import (
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/tools/events"
 	clocktesting "k8s.io/utils/clock/testing"
-	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
@@ -145,15 +144,15 @@ func objects() []client.Object {
 		&storagev1.VolumeAttachment{
 			ObjectMeta: metav1.ObjectMeta{Name: "va", UID: "va"},
 			Spec: storagev1.VolumeAttachmentSpec{
-				NodeName: "node-a", Source: storagev1.VolumeAttachmentSource{PersistentVolumeName: ptr.To("pv")},
+				NodeName: "node-a", Source: storagev1.VolumeAttachmentSource{PersistentVolumeName: new("pv")},
 			},
 			Status: storagev1.VolumeAttachmentStatus{Attached: true},
 		},
 		&corev1.Pod{
 			ObjectMeta: metav1.ObjectMeta{
-				Namespace: "shop", Name: "db-0", UID: "old", DeletionTimestamp: ptr.To(metav1.NewTime(now)), DeletionGracePeriodSeconds: ptr.To(int64(30)),
+				Namespace: "shop", Name: "db-0", UID: "old", DeletionTimestamp: new(metav1.NewTime(now)), DeletionGracePeriodSeconds: new(int64(30)),
 				Finalizers:      []string{"the-fake-client/wants-one"},
-				OwnerReferences: []metav1.OwnerReference{{Kind: "StatefulSet", Name: "db", Controller: ptr.To(true)}},
+				OwnerReferences: []metav1.OwnerReference{{Kind: "StatefulSet", Name: "db", Controller: new(true)}},
 			},
 			Spec: corev1.PodSpec{NodeName: "node-a", Volumes: []corev1.Volume{{Name: "data", VolumeSource: corev1.VolumeSource{
 				PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: "data"},

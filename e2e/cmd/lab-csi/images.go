@@ -25,17 +25,29 @@ type options struct {
 const (
 	inUseTries = 5
 	inUseWait  = 500 * time.Millisecond
-	// closeWithin bounds a close: a client that is cut off from Ceph, or by it, may never get its answer.
+	// closeWithin bounds the wait for a close: a client that is cut off from Ceph gets no answer.
 	closeWithin = 5 * time.Second
 )
 
 // image is one open image, and the client that holds it open.
 type image struct {
 	*rbd.Image
-	name  string
-	size  int64
-	ioctx *rados.IOContext
-	conn  *rados.Conn
+	name   string
+	size   int64
+	ioctx  *rados.IOContext
+	client *client
+	// writers are at work; one whose write hangs stays.
+	writers sync.WaitGroup
+	// closing is set once, under the lock of images; closed is closed when nothing of the image can reach Ceph any more.
+	closing bool
+	closed  chan struct{}
+}
+
+// client is a connection to Ceph.
+type client struct {
+	*rados.Conn
+	// holders are the images that are open, or being opened, through it.
+	holders int
 }
 
 // images are the node's open images. They share one client, as krbd's mappings of one user do (facts/krbd.md), unless
@@ -44,54 +56,104 @@ type images struct {
 	options options
 
 	lock   sync.Mutex
-	shared *rados.Conn
+	shared *client
 	byID   map[string]*image
 }
 
 func newImages(o options) *images { return &images{options: o, byID: map[string]*image{}} }
 
-func (i *images) get(volumeID string) *image {
+// get gives an open image; nil if it is not.
+func (i *images) get(volumeID string) (*image, error) {
 	i.lock.Lock()
 	defer i.lock.Unlock()
-	return i.byID[volumeID]
+	open := i.byID[volumeID]
+	if open != nil && open.closing {
+		return nil, fmt.Errorf("image %s is being closed, and Ceph does not answer", open.name)
+	}
+	return open, nil
 }
 
-// open opens an image for writing. It refuses one that somebody else has open, as ceph-csi does.
-func (i *images) open(ctx context.Context, volumeID, pool, name string) (err error) {
+// open opens an image for writing. It refuses one that somebody else has open, as ceph-csi does. It may hang for as long
+// as Ceph can't be reached.
+func (i *images) open(ctx context.Context, volumeID, pool, name string) error {
+	if open, err := i.get(volumeID); open != nil || err != nil {
+		return err
+	}
+	c, err := i.holdClient()
+	if err != nil {
+		return err
+	}
+	opened, err := c.open(ctx, pool, name)
+	if err != nil {
+		i.releaseClient(c)
+		return err
+	}
 	i.lock.Lock()
 	defer i.lock.Unlock()
-	if i.byID[volumeID] != nil {
-		return nil
-	}
-	conn, err := i.client()
-	if err != nil {
-		return err
-	}
-	ioctx, err := conn.OpenIOContext(pool)
-	if err != nil {
-		return fmt.Errorf("opening pool %s: %w", pool, codedError(err))
-	}
-	if err := notInUse(ctx, ioctx, name); err != nil {
-		ioctx.Destroy()
-		return err
-	}
-	opened, err := rbd.OpenImage(ioctx, name, rbd.NoSnapshot)
-	if err != nil {
-		ioctx.Destroy()
-		return fmt.Errorf("opening image %s/%s: %w", pool, name, codedError(err))
-	}
-	size, err := opened.GetSize()
-	if err != nil {
-		return errors.Join(fmt.Errorf("reading the size of image %s/%s: %w", pool, name, codedError(err)), opened.Close())
-	}
-	i.byID[volumeID] = &image{Image: opened, name: name, size: int64(size), ioctx: ioctx, conn: conn}
+	i.byID[volumeID] = opened
 	return nil
 }
 
-func (i *images) client() (*rados.Conn, error) {
-	if i.shared != nil && !i.options.clientPerImage {
-		return i.shared, nil
+func (c *client) open(ctx context.Context, pool, name string) (_ *image, err error) {
+	ioctx, err := c.OpenIOContext(pool)
+	if err != nil {
+		return nil, fmt.Errorf("opening pool %s: %w", pool, codedError(err))
 	}
+	defer func() {
+		if err != nil {
+			ioctx.Destroy()
+		}
+	}()
+	if err := notInUse(ctx, ioctx, name); err != nil {
+		return nil, err
+	}
+	opened, err := rbd.OpenImage(ioctx, name, rbd.NoSnapshot)
+	if err != nil {
+		return nil, fmt.Errorf("opening image %s/%s: %w", pool, name, codedError(err))
+	}
+	size, err := opened.GetSize()
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("reading the size of image %s/%s: %w", pool, name, codedError(err)), opened.Close())
+	}
+	return &image{Image: opened, name: name, size: int64(size), ioctx: ioctx, client: c, closed: make(chan struct{})}, nil
+}
+
+// holdClient gives the client that the next image is opened through. Nobody waits for the lock meanwhile but others who
+// want a client: while there is none, there is no image.
+func (i *images) holdClient() (*client, error) {
+	if i.options.clientPerImage {
+		return i.connect()
+	}
+	i.lock.Lock()
+	defer i.lock.Unlock()
+	if i.shared == nil {
+		c, err := i.connect()
+		if err != nil {
+			return nil, err
+		}
+		i.shared = c
+		return c, nil
+	}
+	i.shared.holders++
+	return i.shared, nil
+}
+
+// releaseClient ends a client with its last holder, whether that was blocklisted or not.
+func (i *images) releaseClient(c *client) {
+	i.lock.Lock()
+	c.holders--
+	last := c.holders == 0
+	if last && c == i.shared {
+		i.shared = nil
+	}
+	i.lock.Unlock()
+	if last {
+		c.Shutdown()
+	}
+}
+
+// connect makes a client with one holder.
+func (i *images) connect() (*client, error) {
 	key, err := os.ReadFile(i.options.keyFile)
 	if err != nil {
 		return nil, fmt.Errorf("reading the key: %w", err)
@@ -112,10 +174,7 @@ func (i *images) client() (*rados.Conn, error) {
 	if err := conn.Connect(); err != nil {
 		return nil, fmt.Errorf("connecting to Ceph: %w", codedError(err))
 	}
-	if !i.options.clientPerImage {
-		i.shared = conn
-	}
-	return conn, nil
+	return &client{Conn: conn, holders: 1}, nil
 }
 
 func notInUse(ctx context.Context, ioctx *rados.IOContext, name string) error {
@@ -149,33 +208,38 @@ func watched(ioctx *rados.IOContext, name string) error {
 	return nil
 }
 
-// close closes an image, and its client with the last one. It is bounded: what does not answer is left behind.
+// close closes an image, and its client with the last one. It returns by closeWithin: a client that is cut off from Ceph, as
+// krbd's would, keeps the image, and what it still has to write, until it is answered; closing goes on meanwhile. A client
+// that is blocklisted is answered.
 func (i *images) close(volumeID string) error {
 	i.lock.Lock()
-	defer i.lock.Unlock()
 	open := i.byID[volumeID]
 	if open == nil {
+		i.lock.Unlock()
 		return nil
 	}
-	delete(i.byID, volumeID)
-	last := i.options.clientPerImage || len(i.byID) == 0
-	if last && open.conn == i.shared {
-		i.shared = nil
+	if !open.closing {
+		open.closing = true
+		go i.finish(volumeID, open)
 	}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		_ = open.Close() // a blocklisted client gets an error for it, and is gone all the same
-		open.ioctx.Destroy()
-		if last {
-			open.conn.Shutdown()
-		}
-	}()
+	i.lock.Unlock()
 	select {
-	case <-done:
+	case <-open.closed:
+		return nil
 	case <-time.After(closeWithin):
+		return fmt.Errorf("closing image %s: Ceph does not answer", open.name)
 	}
-	return nil
+}
+
+func (i *images) finish(volumeID string, open *image) {
+	open.writers.Wait()
+	_ = open.Close() // a blocklisted client gets an error for it, and is gone all the same
+	open.ioctx.Destroy()
+	i.releaseClient(open.client)
+	i.lock.Lock()
+	delete(i.byID, volumeID)
+	i.lock.Unlock()
+	close(open.closed)
 }
 
 // codedError makes errors.Is(err, syscall.ESHUTDOWN) work on go-ceph's errors.

@@ -24,13 +24,46 @@ type node struct {
 	images  *images
 	mounter mount.Interface
 
-	// lock serialises the calls for one plugin: the kubelet repeats a call that took long.
 	lock    sync.Mutex
+	busy    map[string]bool    // by volume
 	writers map[string]*writer // by target path
 }
 
 func newNode(o options) *node {
-	return &node{options: o, images: newImages(o), mounter: mount.New(""), writers: map[string]*writer{}}
+	return &node{options: o, images: newImages(o), mounter: mount.New(""), busy: map[string]bool{}, writers: map[string]*writer{}}
+}
+
+// alone lets one call work on a volume at a time, as ceph-csi does: a call that hangs holds up no other volume, and the
+// kubelet repeats a call that took long.
+func (n *node) alone(volumeID string) (done func(), err error) {
+	n.lock.Lock()
+	defer n.lock.Unlock()
+	if n.busy[volumeID] {
+		return nil, status.Errorf(codes.Aborted, "an operation with the given Volume ID %s already exists", volumeID)
+	}
+	n.busy[volumeID] = true
+	return func() {
+		n.lock.Lock()
+		defer n.lock.Unlock()
+		delete(n.busy, volumeID)
+	}, nil
+}
+
+func (n *node) writer(target string) *writer {
+	n.lock.Lock()
+	defer n.lock.Unlock()
+	return n.writers[target]
+}
+
+// setWriter notes the writer of a target; nil for none any more.
+func (n *node) setWriter(target string, w *writer) {
+	n.lock.Lock()
+	defer n.lock.Unlock()
+	if w == nil {
+		delete(n.writers, target)
+		return
+	}
+	n.writers[target] = w
 }
 
 func (n *node) NodeGetInfo(context.Context, *csi.NodeGetInfoRequest) (*csi.NodeGetInfoResponse, error) {
@@ -45,8 +78,11 @@ func (n *node) NodeGetCapabilities(context.Context, *csi.NodeGetCapabilitiesRequ
 
 // NodeStageVolume opens the image, which makes the node a watcher of it, and mounts a file system that stands for the image's.
 func (n *node) NodeStageVolume(ctx context.Context, r *csi.NodeStageVolumeRequest) (*csi.NodeStageVolumeResponse, error) {
-	n.lock.Lock()
-	defer n.lock.Unlock()
+	done, err := n.alone(r.VolumeId)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
 	pool, name := r.VolumeContext["pool"], r.VolumeContext["imageName"]
 	if pool == "" || name == "" {
 		return nil, status.Error(codes.InvalidArgument, "the volume context has no pool or no imageName")
@@ -62,8 +98,11 @@ func (n *node) NodeStageVolume(ctx context.Context, r *csi.NodeStageVolumeReques
 
 // NodeUnstageVolume closes the image.
 func (n *node) NodeUnstageVolume(_ context.Context, r *csi.NodeUnstageVolumeRequest) (*csi.NodeUnstageVolumeResponse, error) {
-	n.lock.Lock()
-	defer n.lock.Unlock()
+	done, err := n.alone(r.VolumeId)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
 	if err := n.unmount(r.StagingTargetPath); err != nil {
 		return nil, statusOf(err)
 	}
@@ -75,29 +114,41 @@ func (n *node) NodeUnstageVolume(_ context.Context, r *csi.NodeUnstageVolumeRequ
 
 // NodePublishVolume starts the writer, as the container that gets the volume would.
 func (n *node) NodePublishVolume(_ context.Context, r *csi.NodePublishVolumeRequest) (*csi.NodePublishVolumeResponse, error) {
-	n.lock.Lock()
-	defer n.lock.Unlock()
-	if n.writers[r.TargetPath] != nil {
+	done, err := n.alone(r.VolumeId)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	if n.writer(r.TargetPath) != nil {
 		return &csi.NodePublishVolumeResponse{}, nil
 	}
-	image := n.images.get(r.VolumeId)
+	image, err := n.images.get(r.VolumeId)
+	if err != nil {
+		return nil, statusOf(err)
+	}
 	if image == nil {
 		return nil, status.Error(codes.FailedPrecondition, "the volume is not staged")
 	}
 	if err := n.mountAt(r.TargetPath, r.StagingTargetPath, "", "bind"); err != nil {
 		return nil, statusOf(err)
 	}
-	n.writers[r.TargetPath] = startWriter(image, n.options)
+	n.setWriter(r.TargetPath, startWriter(image, n.options))
 	return &csi.NodePublishVolumeResponse{}, nil
 }
 
-// NodeUnpublishVolume stops the writer; one whose write hangs is left to it, as a process in uninterruptible sleep is.
+// NodeUnpublishVolume stops the writer. It fails while a write of it hangs, as a process in uninterruptible sleep keeps its
+// mount.
 func (n *node) NodeUnpublishVolume(_ context.Context, r *csi.NodeUnpublishVolumeRequest) (*csi.NodeUnpublishVolumeResponse, error) {
-	n.lock.Lock()
-	defer n.lock.Unlock()
-	if w := n.writers[r.TargetPath]; w != nil {
-		w.stop()
-		delete(n.writers, r.TargetPath)
+	done, err := n.alone(r.VolumeId)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	if w := n.writer(r.TargetPath); w != nil {
+		if !w.stop() {
+			return nil, status.Errorf(codes.Internal, "unmounting %s: target is busy: a write hangs", r.TargetPath)
+		}
+		n.setWriter(r.TargetPath, nil)
 	}
 	if err := n.unmount(r.TargetPath); err != nil {
 		return nil, statusOf(err)

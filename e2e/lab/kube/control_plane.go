@@ -62,9 +62,9 @@ type Options struct {
 func (o *Options) validate() error {
 	switch {
 	case !filepath.IsAbs(o.Dir):
-		return fmt.Errorf("Dir is %q: give an absolute path", o.Dir)
+		return fmt.Errorf("the folder Dir is %q: give an absolute path", o.Dir)
 	case len(o.Dir) > 40:
-		return fmt.Errorf("Dir %q is too long for the unix sockets below it: use at most 40 bytes", o.Dir)
+		return fmt.Errorf("the folder Dir %q is too long for the unix sockets below it: use at most 40 bytes", o.Dir)
 	case !o.IP.IsValid():
 		return errors.New("IP is missing: give the address to listen on")
 	}
@@ -213,7 +213,7 @@ func (c *ControlPlane) createCSIDriver(ctx context.Context) error {
 	driver := &storagev1.CSIDriver{
 		ObjectMeta: metav1.ObjectMeta{Name: Driver},
 		Spec: storagev1.CSIDriverSpec{
-			AttachRequired: ptr.To(true), PodInfoOnMount: ptr.To(false), FSGroupPolicy: ptr.To(storagev1.FileFSGroupPolicy),
+			AttachRequired: new(true), PodInfoOnMount: new(false), FSGroupPolicy: ptr.To(storagev1.FileFSGroupPolicy),
 			VolumeLifecycleModes: []storagev1.VolumeLifecycleMode{storagev1.VolumeLifecyclePersistent},
 		},
 	}

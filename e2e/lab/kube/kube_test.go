@@ -14,7 +14,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/utils/ptr"
 
 	"github.com/rbd-rescue/rbd-rescue/e2e/lab/build"
 	"github.com/rbd-rescue/rbd-rescue/e2e/lab/network"
@@ -254,7 +253,7 @@ func (c *cluster) makeVolume() {
 	_, err = c.client.CoreV1().PersistentVolumeClaims("default").Create(c.ctx, &corev1.PersistentVolumeClaim{
 		ObjectMeta: metav1.ObjectMeta{Name: "data"},
 		Spec: corev1.PersistentVolumeClaimSpec{
-			AccessModes: modes, StorageClassName: ptr.To("rbd"), VolumeName: "data", Resources: corev1.VolumeResourceRequirements{Requests: size},
+			AccessModes: modes, StorageClassName: new("rbd"), VolumeName: "data", Resources: corev1.VolumeResourceRequirements{Requests: size},
 		},
 	}, metav1.CreateOptions{})
 	c.must(err)

@@ -72,7 +72,7 @@ func TestANodeReachesWhatItIsNotCutOffFrom(t *testing.T) {
 		if host.IP == other.IP {
 			t.Error("two nodes have one address")
 		}
-		establishedIsCut(t, ctx, n, node, host)
+		establishedIsCut(ctx, t, n, node, host)
 		step(n.Close(ctx))
 		for _, glob := range []string{"/sys/class/net/rbdlab*", "/run/netns/rbdlab*"} {
 			if left, _ := filepath.Glob(glob); len(left) > 0 {
@@ -101,7 +101,7 @@ func listen(t *testing.T, ip string) (port int) {
 	return l.Addr().(*net.TCPAddr).Port
 }
 
-func establishedIsCut(t *testing.T, ctx context.Context, n *Network, node string, host Host) {
+func establishedIsCut(ctx context.Context, t *testing.T, n *Network, node string, host Host) {
 	t.Helper()
 	l, err := net.Listen("tcp", APIAddress.String()+":0")
 	if err != nil {

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -135,8 +136,8 @@ func (s *Supervisor) StopAll(ctx context.Context) error {
 	s.running = nil
 	s.mu.Unlock()
 	var errs []error
-	for i := len(running) - 1; i >= 0; i-- {
-		errs = append(errs, running[i].Stop(ctx))
+	for _, r := range slices.Backward(running) {
+		errs = append(errs, r.Stop(ctx))
 	}
 	return errors.Join(errs...)
 }
