@@ -162,7 +162,7 @@ func (s *Supervisor) Run(ctx context.Context, spec Spec) ([]byte, error) {
 	case err = <-done:
 	case <-ctx.Done():
 		_ = signalGroup(cmd.Process.Pid, syscall.SIGKILL)
-		<-done
+		<-done //nolint:errcheck // it was killed: that is the error
 		err = ctx.Err()
 	}
 	if err != nil {
