@@ -37,14 +37,14 @@ func New(recorder events.EventRecorder, clock clock.PassiveClock) *Announcer {
 	return &Announcer{recorder: recorder, clock: clock, told: map[fact]time.Time{}}
 }
 
-// Announce writes events, each with the related object (may be zero).
-func (a *Announcer) Announce(related corev1.ObjectReference, list []plan.Event) {
+// Announce writes events.
+func (a *Announcer) Announce(list ...plan.Event) {
 	for _, event := range list {
 		if !a.first(event) {
 			continue
 		}
-		regarding := event.Regarding
-		if related == (corev1.ObjectReference{}) || related == regarding {
+		regarding, related := event.Regarding, event.Related
+		if related == (corev1.ObjectReference{}) {
 			a.recorder.Eventf(&regarding, nil, event.Type, event.Reason, event.Action, "%s", event.Note)
 			continue
 		}

@@ -76,7 +76,7 @@ func (c *Controller) Reconcile(ctx context.Context, request reconcile.Request) (
 	}
 	setBreaker(plan.BreakerOpen(snapshot.Health))
 	verdict := plan.Detect(snapshot)
-	c.Announcer.Announce(corev1.ObjectReference{}, verdict.Events)
+	c.Announcer.Announce(verdict.Events...)
 	log := ctrl.LoggerFrom(ctx)
 	if verdict.Create == nil {
 		log.V(1).Info("Making no NodeFence", "node", request.Name, "reason", verdict.Why)

@@ -142,9 +142,9 @@ func (c *Controller) announce(pod *corev1.Pod, held []v1alpha1.HeldVolume) {
 	for _, v := range held {
 		parts = append(parts, fmt.Sprintf("claim %s (volume %s) is still held by node %s, which is NotReady", v.Claim, v.Volume, v.Node))
 	}
-	c.Announcer.Announce(corev1.ObjectReference{}, []plan.Event{{
+	c.Announcer.Announce(plan.Event{
 		Regarding: corev1.ObjectReference{APIVersion: "v1", Kind: "Pod", Namespace: pod.Namespace, Name: pod.Name, UID: pod.UID},
 		Type:      corev1.EventTypeWarning, Reason: v1alpha1.ReasonVolumeHeld, Action: "Flag",
 		Note: "Waiting: " + strings.Join(parts, "; ") + ". See: kubectl get nodefences.",
-	}})
+	})
 }

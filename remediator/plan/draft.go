@@ -79,26 +79,34 @@ func (d *draft) was(kind string) string {
 	return ""
 }
 
-func (d *draft) announce(regarding corev1.ObjectReference, kind, reason, action, note string) {
-	d.events = append(d.events, Event{Regarding: regarding, Type: kind, Reason: reason, Action: action, Note: note})
+func (d *draft) announceFence(kind, reason, action, note string) {
+	d.events = append(d.events, Event{Regarding: fenceReference(d.s.Fence), Type: kind, Reason: reason, Action: action, Note: note})
 }
 
-func (d *draft) announceFence(kind, reason, action, note string) {
-	d.announce(fenceReference(d.s.Fence), kind, reason, action, note)
+// announceBoth tells a fact on the NodeFence and on the other object that it is about.
+func (d *draft) announceBoth(other corev1.ObjectReference, event Event) {
+	d.events = append(d.events, both(fenceReference(d.s.Fence), other, event)...)
+}
+
+func both(a, b corev1.ObjectReference, event Event) []Event {
+	onA, onB := event, event
+	onA.Regarding, onA.Related = a, b
+	onB.Regarding, onB.Related = b, a
+	return []Event{onA, onB}
 }
 
 // announceNode tells a fact on the NodeFence and, while there is one, on the node.
 func (d *draft) announceNode(kind, reason, action, note string) {
-	d.announceFence(kind, reason, action, note)
-	if d.s.Node != nil {
-		d.announce(nodeReference(d.s.Node), kind, reason, action, note)
+	if d.s.Node == nil {
+		d.announceFence(kind, reason, action, note)
+		return
 	}
+	d.announceBoth(nodeReference(d.s.Node), Event{Type: kind, Reason: reason, Action: action, Note: note})
 }
 
 // announceVolume tells a fact on the NodeFence and on the claim.
 func (d *draft) announceVolume(v volume.Volume, kind, reason, action, note string) {
-	d.announceFence(kind, reason, action, note)
-	d.announce(claimReference(v), kind, reason, action, note)
+	d.announceBoth(claimReference(v), Event{Type: kind, Reason: reason, Action: action, Note: note})
 }
 
 func (s Snapshot) nodeOrEmpty() *corev1.Node {

@@ -372,3 +372,25 @@ func TestNext(t *testing.T) {
 		})
 	}
 }
+
+// Kubernetes takes events of one object for one if they differ in their note alone.
+func TestEventsOfANodeFenceAreToldApartByTheirClaim(t *testing.T) {
+	t.Parallel()
+	d := Next(incident(released, func(s *Snapshot) {
+		second := heldVolume("pv-2", "logs", "img2")
+		second.Attachments = nil
+		s.Volumes = append(s.Volumes, second)
+		entry := s.Fence.Status.Volumes[0]
+		entry.PersistentVolume, entry.Claim = "pv-2", "shop/logs"
+		s.Fence.Status.Volumes = append(s.Fence.Status.Volumes, entry)
+	}))
+	related := map[string]bool{}
+	for _, e := range d.Events {
+		if e.Regarding.Kind == "NodeFence" && e.Reason == v1alpha1.ReasonVolumeReleased {
+			related[e.Related.Name] = true
+		}
+	}
+	if len(related) != 2 {
+		t.Errorf("the NodeFence tells %v", related)
+	}
+}

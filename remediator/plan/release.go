@@ -67,10 +67,9 @@ func allReleased(s Snapshot, pod *corev1.Pod, released map[string]bool) bool {
 func podDeletedEvents(s Snapshot, pod *corev1.Pod) []Event {
 	note := fmt.Sprintf("Force-deleted pod %s/%s, which was stuck on fenced node %s; Ceph refuses its writes, so its replacement may start elsewhere.",
 		pod.Namespace, pod.Name, s.nodeName())
-	event := Event{Type: corev1.EventTypeNormal, Reason: v1alpha1.ReasonPodForceDeleted, Action: "DeletePod", Note: note}
-	onPod, onFence := event, event
-	onPod.Regarding, onFence.Regarding = podReference(pod), fenceReference(s.Fence)
-	return []Event{onPod, onFence}
+	return both(podReference(pod), fenceReference(s.Fence), Event{
+		Type: normal, Reason: v1alpha1.ReasonPodForceDeleted, Action: "DeletePod", Note: note,
+	})
 }
 
 func (s Snapshot) volume(name string) (Volume, bool) {

@@ -107,6 +107,9 @@ func join(addresses []ceph.Address) string {
 type Event struct {
 	// Regarding is the object that the reader looks at first.
 	Regarding corev1.ObjectReference
+	// Related is the other object of the fact; may be zero. Events of one object that differ in nothing but their note are
+	// one to Kubernetes, so that it also keeps the facts about several claims of a NodeFence apart.
+	Related corev1.ObjectReference
 	// Type is Normal for progress, Warning where a person may be needed.
 	Type   string
 	Reason string

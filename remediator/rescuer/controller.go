@@ -101,7 +101,7 @@ func (c *Controller) report(ctx context.Context, nf *v1alpha1.NodeFence, next pl
 		}
 	}
 	measure(before, nf)
-	c.Announcer.Announce(fenceReference(nf), next.Events)
+	c.Announcer.Announce(next.Events...)
 	return nil
 }
 
@@ -111,10 +111,10 @@ func (c *Controller) tellFailure(nf *v1alpha1.NodeFence, err error) {
 	if apierrors.IsConflict(err) {
 		return
 	}
-	c.Announcer.Announce(corev1.ObjectReference{}, []plan.Event{{
+	c.Announcer.Announce(plan.Event{
 		Regarding: fenceReference(nf), Type: corev1.EventTypeWarning, Reason: v1alpha1.ReasonStepFailed, Action: "Fence",
 		Note: fmt.Sprintf("A step for node %s failed and is tried again: %s", nf.Spec.NodeName, truncate(err.Error())),
-	}})
+	})
 }
 
 // truncate keeps a note within what events.k8s.io takes: 1,024 bytes.

@@ -92,7 +92,7 @@ func (c *Controller) carryOut(ctx context.Context, nf *v1alpha1.NodeFence, step 
 	case plan.ClearVolumesInUse:
 		return c.clearVolumesInUse(ctx, s)
 	case plan.DeletePod:
-		return c.deletePod(ctx, nf, s)
+		return c.deletePod(ctx, s)
 	case plan.DeleteAttachment:
 		return c.deleteAttachment(ctx, s)
 	case plan.ReleaseFinalizer:
@@ -174,14 +174,14 @@ func clearPatch(node *corev1.Node, s plan.ClearVolumesInUse) []patchOperation {
 
 // deletePod deletes exactly the pod that was judged: a StatefulSet's next pod has the same name, and a pod that changed is
 // judged again.
-func (c *Controller) deletePod(ctx context.Context, nf *v1alpha1.NodeFence, s plan.DeletePod) error {
+func (c *Controller) deletePod(ctx context.Context, s plan.DeletePod) error {
 	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: s.Namespace, Name: s.Name}}
 	err := c.Client.Delete(ctx, pod, client.GracePeriodSeconds(0),
 		client.Preconditions{UID: &s.UID, ResourceVersion: new(s.ResourceVersion)})
 	switch {
 	case err == nil:
 		podsDeleted.Inc()
-		c.Announcer.Announce(fenceReference(nf), s.Done)
+		c.Announcer.Announce(s.Done...)
 		return nil
 	case apierrors.IsNotFound(err):
 		return nil
