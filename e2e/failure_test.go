@@ -16,14 +16,8 @@ func TestHostDead(t *testing.T) {
 	s := begin(t, v1alpha1.ModeRescue)
 	db := s.workload("db", "node-a", true, patience)
 	web := s.workload("web", "node-a", false, patience)
-	s.recorded(db, "node-a")
-	s.recorded(web, "node-a")
 	s.must(s.lab.Nodes["node-a"].Kill())
-	s.notReady("node-a")
-	s.runsElsewhere(db, "node-a")
-	s.runsElsewhere(web, "node-a")
-	s.wrote(db, "node-a")
-	s.wrote(web, "node-a")
+	s.movesAway("node-a", db, web)
 	s.reaches("node-a", v1alpha1.PhaseRecovered)
 	for _, reason := range []string{v1alpha1.ReasonFenceStarted, v1alpha1.ReasonNodeFenced} {
 		s.told(reason, "Node", "node-a")
@@ -40,7 +34,6 @@ func TestHostDead(t *testing.T) {
 func TestHostFrozenUntilItsWatchIsGone(t *testing.T) {
 	s := begin(t, v1alpha1.ModeRescue)
 	db := s.workload("db", "node-b", true, 35*time.Second)
-	s.recorded(db, "node-b")
 	s.must(s.lab.Nodes["node-b"].Freeze())
 	s.notReady("node-b")
 	s.eventually(45*time.Second, "rbd status shows no watcher", func() (bool, error) {
@@ -62,11 +55,8 @@ func TestHostFrozenUntilItsWatchIsGone(t *testing.T) {
 func TestKubeletDeadWriterAlive(t *testing.T) {
 	s := begin(t, v1alpha1.ModeRescue)
 	db := s.workload("db", "node-c", true, patience)
-	s.recorded(db, "node-c")
 	s.must(s.lab.Nodes["node-c"].KillKubelet())
-	s.notReady("node-c")
-	s.runsElsewhere(db, "node-c")
-	s.wrote(db, "node-c")
+	s.movesAway("node-c", db)
 	s.refused(db, "node-c")
 	s.reaches("node-c", v1alpha1.PhaseRecovered)
 	s.proveData(db)
@@ -76,11 +66,8 @@ func TestKubeletDeadWriterAlive(t *testing.T) {
 func TestAPILinkCut(t *testing.T) {
 	s := begin(t, v1alpha1.ModeRescue)
 	web := s.workload("web", "node-d", false, patience)
-	s.recorded(web, "node-d")
 	s.must(s.lab.Network.Cut(s.ctx, "node-d", network.API))
-	s.notReady("node-d")
-	s.runsElsewhere(web, "node-d")
-	s.wrote(web, "node-d")
+	s.movesAway("node-d", web)
 	s.refused(web, "node-d")
 	s.must(s.lab.Network.Restore(s.ctx, "node-d"))
 	s.told(v1alpha1.ReasonNodeStillFenced, "Node", "node-d")
@@ -91,11 +78,8 @@ func TestAPILinkCut(t *testing.T) {
 func TestAllLinksCutThenRestored(t *testing.T) {
 	s := begin(t, v1alpha1.ModeRescue)
 	db := s.workload("db", "node-a", true, patience)
-	s.recorded(db, "node-a")
 	s.must(s.lab.Network.Cut(s.ctx, "node-a", network.All))
-	s.notReady("node-a")
-	s.runsElsewhere(db, "node-a")
-	s.wrote(db, "node-a")
+	s.movesAway("node-a", db)
 	s.must(s.lab.Network.Restore(s.ctx, "node-a"))
 	s.eventually(60*time.Second, "node-a is Ready again", func() (bool, error) {
 		node, err := s.lab.Node(s.ctx, "node-a")
@@ -118,7 +102,6 @@ func TestAllLinksCutThenRestored(t *testing.T) {
 func TestRemediatorKilledBetweenFenceAndRelease(t *testing.T) {
 	s := begin(t, v1alpha1.ModeRescue)
 	db := s.workload("db", "node-b", true, patience)
-	s.recorded(db, "node-b")
 	s.must(s.lab.Nodes["node-b"].Kill())
 	s.notReady("node-b")
 	s.must(s.lab.Ceph.FreezeOSD(0))
@@ -148,7 +131,6 @@ func TestWebhookDown(t *testing.T) {
 	s.must(s.lab.Rescue.KillWebhook())
 	defer func() { s.must(s.lab.Rescue.StartWebhook(s.ctx)) }()
 	web := s.workload("web", "node-c", false, patience)
-	s.recorded(web, "node-c")
 	s.must(s.lab.Nodes["node-c"].Kill())
 	s.notReady("node-c")
 	s.told(v1alpha1.ReasonVolumeHeld, "Pod", "web")
@@ -169,7 +151,6 @@ func TestWebhookDown(t *testing.T) {
 func TestReboot(t *testing.T) {
 	s := begin(t, v1alpha1.ModeRescue)
 	db := s.workload("db", "node-d", true, patience)
-	s.recorded(db, "node-d")
 	s.must(s.lab.Nodes["node-d"].Kill())
 	s.notReady("node-d")
 	s.runsElsewhere(db, "node-d")
@@ -185,7 +166,6 @@ func TestReboot(t *testing.T) {
 		return err == nil && !hasTaint(node, v1alpha1.TaintFenced), err
 	})
 	again := s.workload("again", "node-d", false, patience)
-	s.recorded(again, "node-d")
 	s.wrote(again, "")
 	s.proveData(db, again)
 }
@@ -194,7 +174,6 @@ func TestReboot(t *testing.T) {
 func TestNotOptedIn(t *testing.T) {
 	s := begin(t, v1alpha1.ModeOff)
 	db := s.workload("db", "node-a", true, patience)
-	s.recorded(db, "node-a")
 	s.must(s.lab.Nodes["node-a"].Kill())
 	s.notReady("node-a")
 	s.eventually(30*time.Second, "its pod is Terminating", func() (bool, error) {
@@ -215,7 +194,6 @@ func TestNotOptedIn(t *testing.T) {
 func TestForgedAnnotation(t *testing.T) {
 	s := begin(t, v1alpha1.ModeRescue)
 	db := s.workload("db", "node-b", true, patience)
-	s.recorded(db, "node-b")
 	pod := s.pods(db)[0]
 	forged := pod.DeepCopy()
 	forged.Labels[v1alpha1.LabelHeld] = "true"
@@ -237,7 +215,6 @@ func TestForgedAnnotation(t *testing.T) {
 func TestMonitorDownDuringTheFailure(t *testing.T) {
 	s := begin(t, v1alpha1.ModeRescue)
 	db := s.workload("db", "node-c", true, patience)
-	s.recorded(db, "node-c")
 	s.must(s.lab.Ceph.StopMon(s.ctx))
 	s.must(s.lab.Nodes["node-c"].Kill())
 	s.notReady("node-c")
@@ -257,7 +234,6 @@ func TestMonitorDownDuringTheFailure(t *testing.T) {
 func TestNodeBackBeforeTheFence(t *testing.T) {
 	s := begin(t, v1alpha1.ModeRescue)
 	db := s.workload("db", "node-d", true, time.Minute)
-	s.recorded(db, "node-d")
 	s.must(s.lab.Network.Cut(s.ctx, "node-d", network.API))
 	s.notReady("node-d")
 	s.must(s.lab.Network.Restore(s.ctx, "node-d"))
@@ -278,7 +254,6 @@ func TestNodeBackBeforeTheFence(t *testing.T) {
 func TestNodeBackWhileCephIsUnreachable(t *testing.T) {
 	s := begin(t, v1alpha1.ModeRescue)
 	db := s.workload("db", "node-b", true, patience)
-	s.recorded(db, "node-b")
 	s.must(s.lab.Ceph.StopMon(s.ctx))
 	s.must(s.lab.Network.Cut(s.ctx, "node-b", network.API))
 	s.notReady("node-b")

@@ -82,24 +82,20 @@ func (s *scenario) never(within time.Duration, what string, holds func() (bool, 
 	s.Logf("%6.1f s  for %s: not %s", time.Since(s.began).Seconds(), within, what)
 }
 
-// workload makes an application on a node, and waits until it writes there and its client is on record.
+// workload makes an application on a node, and waits until it runs there and its client is on record.
 func (s *scenario) workload(name, on string, statefulSet bool, wait time.Duration) *lab.Workload {
 	s.Helper()
 	w, err := s.lab.MakeWorkload(s.ctx, lab.WorkloadOptions{Namespace: s.namespace, Name: name, StatefulSet: statefulSet, On: on, Patience: wait})
 	s.must(err)
-	s.eventually(60*time.Second, name+" runs on "+on, func() (bool, error) {
+	s.eventually(60*time.Second, name+" runs on "+on+", its client is on record", func() (bool, error) {
 		node, err := w.RunsOn(s.ctx)
-		return node == on, err
-	})
-	return w
-}
-
-func (s *scenario) recorded(w *lab.Workload, on string) {
-	s.Helper()
-	s.eventually(30*time.Second, "the client of "+w.Name+" on "+on+" is on record", func() (bool, error) {
+		if err != nil || node != on {
+			return false, err
+		}
 		clients, err := w.Recorded(s.ctx, on)
 		return len(clients) > 0, err
 	})
+	return w
 }
 
 func (s *scenario) notReady(node string) {
@@ -112,6 +108,18 @@ func (s *scenario) notReady(node string) {
 		_, failed := volume.Failed(n)
 		return failed, nil
 	})
+}
+
+// movesAway waits until Kubernetes sees the node fail, and its applications run and write elsewhere.
+func (s *scenario) movesAway(node string, workloads ...*lab.Workload) {
+	s.Helper()
+	s.notReady(node)
+	for _, w := range workloads {
+		s.runsElsewhere(w, node)
+	}
+	for _, w := range workloads {
+		s.wrote(w, node)
+	}
 }
 
 func (s *scenario) runsElsewhere(w *lab.Workload, than string) {
