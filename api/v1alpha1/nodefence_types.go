@@ -35,10 +35,18 @@ type NodeFenceSpec struct {
 	// +kubebuilder:validation:MaxLength=253
 	NodeName string `json:"nodeName"`
 	// BootID is the boot that failed: node.status.nodeInfo.bootID as the node last reported it.
-	// Only this boot's clients are fenced, and the fence is lifted once another boot is Ready (S3).
+	// Only this boot's clients are fenced, and the fence is lifted once another boot of this machine is Ready (S3).
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=128
 	BootID string `json:"bootID"`
+	// MachineID and SystemUUID are the machine that failed, as the node last reported them. Another machine that takes the
+	// node's name is no proof that this one's boot is over (S3).
+	// +kubebuilder:validation:MaxLength=128
+	// +optional
+	MachineID string `json:"machineID,omitempty"`
+	// +kubebuilder:validation:MaxLength=128
+	// +optional
+	SystemUUID string `json:"systemUUID,omitempty"`
 	// Reason says why the node counts as failed.
 	// +kubebuilder:validation:MaxLength=256
 	// +optional
@@ -115,7 +123,7 @@ type FencedClient struct {
 	ClusterID string `json:"clusterID"`
 	// Address is the client as the blocklist names it: IP:0/nonce.
 	Address string `json:"address"`
-	// Source says where the address is known from: "record", "watcher" or both.
+	// Source says where the address is known from: "record", "watcher" or "record+watcher".
 	// +optional
 	Source string `json:"source,omitempty"`
 	// Until is when Ceph would drop the entry if it were not renewed (S4); unset while it is not listed.

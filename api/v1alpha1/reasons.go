@@ -2,7 +2,7 @@ package v1alpha1
 
 // Reasons of events and conditions, one list for both. Every reason that asks a person to act is a Warning.
 const (
-	// ReasonVolumeHeld (Pod, PersistentVolumeClaim): a pod waits for a volume that a failed node still holds.
+	// ReasonVolumeHeld (Pod): a pod waits for a volume that a failed node still holds.
 	ReasonVolumeHeld = "VolumeHeld"
 	// ReasonFenceStarted (Node, NodeFence): the clients of a failed node are being put on the blocklist.
 	ReasonFenceStarted = "FenceStarted"
@@ -14,7 +14,7 @@ const (
 	ReasonFenceRefused = "FenceRefused"
 	// ReasonVolumeRefused (PersistentVolumeClaim, NodeFence): one volume is not released; the note says why.
 	ReasonVolumeRefused = "VolumeRefused"
-	// ReasonCephUnreachable (NodeFence): Ceph does not answer; nothing is released, and it is tried again.
+	// ReasonCephUnreachable (Node, NodeFence): Ceph does not answer; nothing is released, and it is tried again.
 	ReasonCephUnreachable = "CephUnreachable"
 	// ReasonStepFailed (NodeFence): a step was refused by Ceph or by the API; it is tried again.
 	ReasonStepFailed = "StepFailed"
@@ -32,7 +32,7 @@ const (
 	ReasonNodeStillFenced = "NodeStillFenced"
 	// ReasonFenceLifted (Node, NodeFence): the old boot is over, the entries are removed, the node may hold volumes again.
 	ReasonFenceLifted = "FenceLifted"
-	// ReasonBreakerOpen (Node): more nodes failed at once than machines die; nothing new is fenced (S7).
+	// ReasonBreakerOpen (Node, NodeFence): more nodes failed at once than machines die; nothing new is fenced (S7).
 	ReasonBreakerOpen = "BreakerOpen"
 )
 
@@ -56,12 +56,8 @@ const (
 	ReasonUnfencedStorage = "UnfencedStorage"
 	// ReasonBarePod: a pod that would be force-deleted has no controller that would make it again.
 	ReasonBarePod = "BarePod"
-	// ReasonNotOptedIn: a pod that uses the volume is in a namespace that is not in mode rescue (S6).
-	ReasonNotOptedIn = "NotOptedIn"
 	// ReasonNoDemand: Kubernetes has not decided to move the pods that use the volume.
 	ReasonNoDemand = "NoDemand"
-	// ReasonNodeReady: the node is Ready, so its kubelet answers for its pods.
-	ReasonNodeReady = "NodeReady"
 	// ReasonWaiting: the step before this one is not done yet.
 	ReasonWaiting = "Waiting"
 )

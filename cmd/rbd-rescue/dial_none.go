@@ -9,6 +9,7 @@ import (
 	"github.com/rbd-rescue/rbd-rescue/ceph"
 )
 
-func dial(context.Context, []string, string, string) (ceph.Conn, error) {
-	return nil, errors.New("this build has no librados: use the released image, or build with -tags librados")
-}
+// errNoLibrados ends the remediator at its start: without Ceph it would only look alive.
+var errNoLibrados = errors.New("this build has no librados: use the released image, or build with -tags librados")
+
+func dial(context.Context, []string, string, string) (ceph.Conn, error) { return nil, errNoLibrados }

@@ -37,6 +37,9 @@ func runRemediator(ctx context.Context, s serving, configFile string) error {
 	if err := s.validate(); err != nil {
 		return err
 	}
+	if errNoLibrados != nil {
+		return errNoLibrados
+	}
 	if configFile == "" {
 		return errors.New("--config: is missing; see docs/configuration.md for what the file holds")
 	}

@@ -64,7 +64,10 @@ func Detect(s Snapshot) Verdict {
 			Name:       incidentName(s.Node.Name, bootID, failure.Since),
 			Finalizers: []string{v1alpha1.FinalizerFence},
 		},
-		Spec: v1alpha1.NodeFenceSpec{NodeName: s.Node.Name, BootID: bootID, Reason: failure.Reason},
+		Spec: v1alpha1.NodeFenceSpec{
+			NodeName: s.Node.Name, BootID: bootID, Reason: failure.Reason,
+			MachineID: s.Node.Status.NodeInfo.MachineID, SystemUUID: s.Node.Status.NodeInfo.SystemUUID,
+		},
 	}}
 }
 

@@ -100,8 +100,8 @@ func podRefusal(s Snapshot, pod *corev1.Pod) *refusal {
 	}
 	if metav1.GetControllerOf(pod) == nil {
 		return &refusal{v1alpha1.ReasonBarePod, fmt.Sprintf(
-			"pod %s/%s has no controller that would make it again; delete it by hand: kubectl delete pod -n %s %s --force",
-			pod.Namespace, pod.Name, pod.Namespace, pod.Name)}
+			"pod %s/%s has no controller that would make it again, so it is not deleted and nothing is fenced for it; make sure that node %s is off before you delete it by hand",
+			pod.Namespace, pod.Name, s.nodeName())}
 	}
 	return nil
 }

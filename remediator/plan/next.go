@@ -22,7 +22,7 @@ type Decision struct {
 // Next decides what to do next about an incident. It expects nothing of what came before it but what the snapshot shows,
 // so that it goes on after a crash at any point (S8).
 //   - ended (lifted or cancelled): let the object go if somebody deleted it
-//   - the node is Ready with another boot: lift (S3); cancelled if nothing was ever asked of Ceph
+//   - the same machine is Ready with another boot: lift (S3); cancelled if nothing was ever asked of Ceph
 //   - nothing asked of Ceph yet, and the node is Ready again: cancelled, nothing was done
 //   - the failed node holds volumes that are wanted: settle their clients, or refuse (S2, S6), and ask for their entries
 //   - entries that are missing or half-way to their end: write them (S4)
@@ -37,7 +37,7 @@ func Next(s Snapshot) Decision {
 		}
 	case len(d.status.Clients) > 0 && state == nodeRebooted:
 		d.lift()
-	case len(d.status.Clients) == 0 && (state == nodeRebooted || state == nodeReturned || s.Fence.DeletionTimestamp != nil):
+	case len(d.status.Clients) == 0 && (readyAgain(state) || s.Fence.DeletionTimestamp != nil):
 		d.cancel(state)
 	default:
 		d.carryOn(state)
@@ -45,10 +45,14 @@ func Next(s Snapshot) Decision {
 	return Decision{Status: d.status, Events: d.events, Steps: d.steps, Wait: d.wait}
 }
 
+func readyAgain(state nodeState) bool {
+	return state == nodeRebooted || state == nodeReturned || state == nodeReplaced
+}
+
 func (d *draft) cancel(state nodeState) {
 	d.status.Phase = v1alpha1.PhaseCancelled
 	why := fmt.Sprintf("node %s is Ready again", d.s.nodeName())
-	if state != nodeRebooted && state != nodeReturned {
+	if !readyAgain(state) {
 		why = "the NodeFence was deleted"
 	}
 	d.say("Cancelled before anything was done: " + why)

@@ -345,6 +345,13 @@ func TestNext(t *testing.T) {
 				Events: []string{"NodeFence FenceLifted", "Node FenceLifted"},
 			},
 		},
+		"S3: does not lift for another machine of the same name": {
+			snapshot: incident(released, nodeReady("boot-2"), func(s *Snapshot) { s.Node.Status.NodeInfo.MachineID = "another" }),
+			want: effect{
+				Phase: v1alpha1.PhaseRecovered, Fenced: "NodeFenced", Volume: "Released",
+				Events: []string{"NodeFence VolumeReleased", "PersistentVolumeClaim VolumeReleased"},
+			},
+		},
 		"S3: does not lift while Ceph cannot be asked": {
 			snapshot: incident(released, nodeReady("boot-2"), cephError(errors.New("connection timed out"))),
 			want:     effect{Phase: v1alpha1.PhaseReleasing, Fenced: "NodeFenced", Volume: "Releasing"},

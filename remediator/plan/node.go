@@ -20,8 +20,10 @@ const (
 	nodeGone
 	// nodeReturned: Ready with the boot that failed: its mappings may be left.
 	nodeReturned
-	// nodeRebooted: Ready with another boot: the one that failed is over (S3).
+	// nodeRebooted: the same machine, Ready with another boot: the one that failed is over (S3).
 	nodeRebooted
+	// nodeReplaced: another machine has taken the node's name; what became of the one that failed is not known (S3).
+	nodeReplaced
 	// nodeUnsettled: its kubelet answers but is not Ready, or another boot has failed in turn. Nothing is released.
 	nodeUnsettled
 )
@@ -35,6 +37,8 @@ func stateOf(s Snapshot) nodeState {
 	switch {
 	case volume.Ready(s.Node) && sameBoot:
 		return nodeReturned
+	case volume.Ready(s.Node) && !sameMachine(s):
+		return nodeReplaced
 	case volume.Ready(s.Node) && volume.BootID(s.Node) != "":
 		return nodeRebooted
 	case failed && sameBoot:
@@ -42,6 +46,11 @@ func stateOf(s Snapshot) nodeState {
 	default:
 		return nodeUnsettled
 	}
+}
+
+func sameMachine(s Snapshot) bool {
+	info := s.Node.Status.NodeInfo
+	return info.MachineID == s.Fence.Spec.MachineID && info.SystemUUID == s.Fence.Spec.SystemUUID
 }
 
 func (s Snapshot) nodeName() string {

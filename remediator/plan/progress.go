@@ -202,6 +202,9 @@ func (d *draft) tellProgress(state nodeState, missing map[string]refusal) {
 	if state == nodeReturned {
 		d.say(fmt.Sprintf("Node %s is back with the boot that was cut off, and stays fenced: reboot it", node))
 	}
+	if state == nodeReplaced {
+		d.say(fmt.Sprintf("Another machine has taken the name of node %s; the one that was cut off may still run, so its clients stay fenced", node))
+	}
 	d.setConditions(state, t, proven, missing)
 	d.look(d.nextLook(t, proven))
 }

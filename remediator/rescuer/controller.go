@@ -13,6 +13,7 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
@@ -71,6 +72,11 @@ func (c *Controller) Reconcile(ctx context.Context, request reconcile.Request) (
 			return reconcile.Result{}, nil
 		}
 		return reconcile.Result{}, fmt.Errorf("reading NodeFence %s: %w", request.Name, err)
+	}
+	if nf.DeletionTimestamp == nil && controllerutil.AddFinalizer(nf, v1alpha1.FinalizerFence) { // one that a person made
+		if err := c.Client.Update(ctx, nf); err != nil {
+			return reconcile.Result{}, fmt.Errorf("adding the finalizer to NodeFence %s: %w", nf.Name, err)
+		}
 	}
 	snapshot, err := c.Observer.Incident(ctx, nf)
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -44,6 +45,9 @@ type world struct {
 	client client.WithWatch
 	ceph   *cephtest.Cluster
 	events *events.FakeRecorder
+
+	// lock: the steps of one decision run side by side.
+	lock sync.Mutex
 	// writes so far; the one with number crashAt fails, and so does everything after it, until restart.
 	writes, crashAt int
 	crashed         bool
@@ -167,6 +171,8 @@ func objects() []client.Object {
 
 // write counts a write, or crashes.
 func (w *world) write() error {
+	w.lock.Lock()
+	defer w.lock.Unlock()
 	if w.writes++; w.writes == w.crashAt {
 		w.crashed = true
 	}

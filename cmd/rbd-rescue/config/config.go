@@ -32,7 +32,7 @@ type CephCluster struct {
 	Monitors []string `json:"monitors,omitempty"`
 	// MonitorsFrom reads them from ceph-csi's ConfigMap each time a connection is made: monitors move.
 	MonitorsFrom *MonitorsSource `json:"monitorsFrom,omitempty"`
-	// User is the Ceph user without "client."; its caps are in docs/install.md.
+	// User is the Ceph user without "client."; its caps are in README.md.
 	User string `json:"user"`
 	// KeyFile holds the user's key and nothing else; it is read each time a connection is made.
 	KeyFile string `json:"keyFile"`
