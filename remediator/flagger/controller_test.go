@@ -45,7 +45,9 @@ func flagged(by string) flags {
 	}
 }
 
-func unflagged() flags { return flags{map[string]string{"app": "db"}, map[string]string{"other": "kept"}} }
+func unflagged() flags {
+	return flags{map[string]string{"app": "db"}, map[string]string{"other": "kept"}}
+}
 
 // cluster is one in which node-a has failed with claim shop/data attached, and pod shop/db-0 uses the claim.
 type cluster struct {
