@@ -14,6 +14,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/util/retry"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
@@ -110,8 +111,13 @@ func withoutTaint(taints []corev1.Taint) []corev1.Taint {
 	return slices.DeleteFunc(slices.Clone(taints), func(t corev1.Taint) bool { return t.Key == v1alpha1.TaintFenced })
 }
 
-// changeTaints replaces the list under an optimistic lock: taints are an atomic list that other controllers write too.
+// changeTaints replaces the list under an optimistic lock: taints are an atomic list that other controllers write too. It
+// tries again at once when somebody wrote the node meanwhile, be it our own step for its status.
 func (c *Controller) changeTaints(ctx context.Context, name string, uid types.UID, change func([]corev1.Taint) []corev1.Taint) error {
+	return retry.RetryOnConflict(retry.DefaultRetry, func() error { return c.tryChangeTaints(ctx, name, uid, change) })
+}
+
+func (c *Controller) tryChangeTaints(ctx context.Context, name string, uid types.UID, change func([]corev1.Taint) []corev1.Taint) error {
 	node := &corev1.Node{}
 	if err := c.Live.Get(ctx, client.ObjectKey{Name: name}, node); err != nil {
 		return client.IgnoreNotFound(err)
