@@ -3,6 +3,7 @@
 package announce
 
 import (
+	"strings"
 	"sync"
 	"time"
 
@@ -43,13 +44,24 @@ func (a *Announcer) Announce(list ...plan.Event) {
 		if !a.first(event) {
 			continue
 		}
-		regarding, related := event.Regarding, event.Related
+		regarding, related, note := event.Regarding, event.Related, shorten(event.Note)
 		if related == (corev1.ObjectReference{}) {
-			a.recorder.Eventf(&regarding, nil, event.Type, event.Reason, event.Action, "%s", event.Note)
+			a.recorder.Eventf(&regarding, nil, event.Type, event.Reason, event.Action, "%s", note)
 			continue
 		}
-		a.recorder.Eventf(&regarding, &related, event.Type, event.Reason, event.Action, "%s", event.Note)
+		a.recorder.Eventf(&regarding, &related, event.Type, event.Reason, event.Action, "%s", note)
 	}
+}
+
+// maxNote is what events.k8s.io takes, in bytes (k8s.io/api/events/v1, Event.note: less than 1 kB).
+const maxNote = 1000
+
+// shorten cuts a note that the API server would refuse, and never within a character.
+func shorten(note string) string {
+	if len(note) <= maxNote {
+		return note
+	}
+	return strings.ToValidUTF8(note[:maxNote-len("…")], "") + "…"
 }
 
 func (a *Announcer) first(event plan.Event) bool {

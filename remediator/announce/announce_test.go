@@ -1,8 +1,10 @@
 package announce
 
 import (
+	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/tools/events"
@@ -31,6 +33,9 @@ func TestAFactIsToldOnceUntilItsEventIsForgotten(t *testing.T) {
 	}
 	if text := <-recorder.Events; text != "Normal NodeFenced 100 % fenced" {
 		t.Errorf("told %q", text) // the note is no format string
+	}
+	if long := shorten(strings.Repeat("é", 600)); len(long) > 1023 || !utf8.ValidString(long) {
+		t.Errorf("a long note is cut to %d bytes: %q", len(long), long)
 	}
 	clock.SetTime(clock.Now().Add(repeatAfter + time.Second))
 	a.Announce(event)

@@ -4,6 +4,7 @@ package flagger
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -78,12 +79,11 @@ func (c *Controller) Reconcile(ctx context.Context, _ reconcile.Request) (reconc
 			waiting[client.ObjectKeyFromObject(pod)] = pod
 		}
 	}
+	var failed []error // one pod that cannot be flagged must not hold up the others
 	for _, pod := range waiting {
-		if err := c.flag(ctx, pod, waitsFor(pod, held)); err != nil {
-			return reconcile.Result{}, err
-		}
+		failed = append(failed, c.flag(ctx, pod, waitsFor(pod, held)))
 	}
-	return reconcile.Result{}, nil
+	return reconcile.Result{}, errors.Join(failed...)
 }
 
 // waitsFor are the held volumes that keep a pod from running: those of other nodes than its own.

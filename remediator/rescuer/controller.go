@@ -119,17 +119,8 @@ func (c *Controller) tellFailure(nf *v1alpha1.NodeFence, err error) {
 	}
 	c.Announcer.Announce(plan.Event{
 		Regarding: fenceReference(nf), Type: corev1.EventTypeWarning, Reason: v1alpha1.ReasonStepFailed, Action: "Fence",
-		Note: fmt.Sprintf("A step for node %s failed and is tried again: %s", nf.Spec.NodeName, truncate(err.Error())),
+		Note: fmt.Sprintf("A step for node %s failed and is tried again: %v", nf.Spec.NodeName, err),
 	})
-}
-
-// truncate keeps a note within what events.k8s.io takes: 1,024 bytes.
-func truncate(text string) string {
-	const most = 900
-	if len(text) <= most {
-		return text
-	}
-	return text[:most] + "…"
 }
 
 func (c *Controller) fencesOfNode(ctx context.Context, node client.Object) []reconcile.Request {

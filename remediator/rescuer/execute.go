@@ -30,9 +30,14 @@ const writesAtOnce = 16
 // execute carries out the steps of one decision. Every step is idempotent and carries its own precondition; one that no
 // longer holds is no error: the next look decides anew. Steps of one kind do not wait for each other.
 func (c *Controller) execute(ctx context.Context, nf *v1alpha1.NodeFence, steps []plan.Step) error {
-	releasing := slices.ContainsFunc(steps, releases)
-	if releasing && !c.stillSilent(ctx, nf) {
-		steps = slices.DeleteFunc(slices.Clone(steps), releases)
+	if slices.ContainsFunc(steps, releases) {
+		silent, err := c.stillSilent(ctx, nf)
+		if err != nil {
+			return err
+		}
+		if !silent {
+			steps = slices.DeleteFunc(slices.Clone(steps), releases)
+		}
 	}
 	slots := make(chan struct{}, writesAtOnce)
 	var group sync.WaitGroup
@@ -62,14 +67,17 @@ func releases(step plan.Step) bool {
 
 // stillSilent reads the node from the API itself right before something is released: the cache may be old, and a kubelet
 // that answers again looks after its pods itself.
-func (c *Controller) stillSilent(ctx context.Context, nf *v1alpha1.NodeFence) bool {
+func (c *Controller) stillSilent(ctx context.Context, nf *v1alpha1.NodeFence) (bool, error) {
 	node := &corev1.Node{}
 	err := c.Live.Get(ctx, client.ObjectKey{Name: nf.Spec.NodeName}, node)
-	if apierrors.IsNotFound(err) {
-		return true
+	switch {
+	case apierrors.IsNotFound(err):
+		return true, nil
+	case err != nil:
+		return false, fmt.Errorf("reading node %s before the release: %w", nf.Spec.NodeName, err)
 	}
 	_, failed := volume.Failed(node)
-	return err == nil && failed && volume.BootID(node) == nf.Spec.BootID
+	return failed && volume.BootID(node) == nf.Spec.BootID, nil
 }
 
 func (c *Controller) carryOut(ctx context.Context, nf *v1alpha1.NodeFence, step plan.Step) error {
