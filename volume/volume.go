@@ -24,9 +24,8 @@ type Volume struct {
 	UniqueName string
 	// ClusterID is ceph-csi's name of the Ceph cluster.
 	ClusterID string
-	// Pool, Namespace (of RADOS, often empty) and Image say where the data is; DataPool is set where the image keeps its
-	// data in a pool of its own.
-	Pool, Namespace, Image, DataPool string
+	// Pool, Namespace (of RADOS, often empty) and Image name the image. Where its data is, Ceph says.
+	Pool, Namespace, Image string
 	// Exclusive tells whether Kubernetes itself keeps a second node from attaching it: ReadWriteOnce and ReadWriteOncePod.
 	Exclusive bool
 }
@@ -56,7 +55,6 @@ func Parse(pv *corev1.PersistentVolume) (Volume, error) {
 		Pool:       csi.VolumeAttributes["pool"],
 		Namespace:  csi.VolumeAttributes["radosNamespace"],
 		Image:      csi.VolumeAttributes["imageName"],
-		DataPool:   csi.VolumeAttributes["dataPool"],
 		Exclusive:  exclusive(pv),
 	}
 	if ref := pv.Spec.ClaimRef; ref != nil {

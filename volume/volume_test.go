@@ -44,12 +44,12 @@ func TestParse(t *testing.T) {
 			pv:   csiVolume("rbd.csi.ceph.com", "0001-h", map[string]string{"clusterID": "c1", "pool": "rbd", "imageName": "csi-vol-1"}, corev1.ReadWriteOnce),
 			want: with(func(v *Volume) { v.UniqueName = "kubernetes.io/csi/rbd.csi.ceph.com^0001-h" }),
 		},
-		"provisioned by Rook, in a RADOS namespace, with a data pool": {
+		"provisioned by Rook, in a RADOS namespace": {
 			pv: csiVolume("rook-ceph.rbd.csi.ceph.com", "0001-h", map[string]string{
-				"clusterID": "c1", "pool": "rbd", "imageName": "csi-vol-1", "radosNamespace": "tenant", "dataPool": "ec",
+				"clusterID": "c1", "pool": "rbd", "imageName": "csi-vol-1", "radosNamespace": "tenant",
 			}, corev1.ReadWriteOncePod),
 			want: with(func(v *Volume) {
-				v.UniqueName, v.Namespace, v.DataPool = "kubernetes.io/csi/rook-ceph.rbd.csi.ceph.com^0001-h", "tenant", "ec"
+				v.UniqueName, v.Namespace = "kubernetes.io/csi/rook-ceph.rbd.csi.ceph.com^0001-h", "tenant"
 			}),
 		},
 		"static: the handle is the image": {
