@@ -4,6 +4,17 @@ package v1alpha1
 const (
 	// AnnotationMode opts a namespace in: see Mode.
 	AnnotationMode = "rbd-rescue.io/mode"
+	// AnnotationAllow lets pods be force-deleted that are else refused: see Policy.
+	AnnotationAllow = "rbd-rescue.io/allow"
+)
+
+// What an administrator of the cluster writes.
+const (
+	// AnnotationPaused on the Namespace of rbd-rescue, or on a Node, with the value "true": nothing new is fenced, there or
+	// of that node. What was begun is finished.
+	AnnotationPaused = "rbd-rescue.io/paused"
+	// AnnotationLift on a NodeFence, with its bootID as the value: lift it on this person's word that the boot is over (S3).
+	AnnotationLift = "rbd-rescue.io/lift"
 )
 
 // What rbd-rescue writes. All of it is a hint for people, never proof for a decision (S5).

@@ -1,6 +1,8 @@
 package v1alpha1
 
 import (
+	"slices"
+
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 )
@@ -26,19 +28,24 @@ type NodeFence struct {
 	Status NodeFenceStatus `json:"status,omitempty"`
 }
 
-// NodeFenceSpec names the node. It cannot be changed: another incident is another NodeFence.
+// NodeFenceSpec names the node. It cannot be changed, but for the boot, which rbd-rescue fills in: another incident is
+// another NodeFence.
 //
-// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="a NodeFence is one incident: its spec cannot be changed"
+// +kubebuilder:validation:XValidation:rule="has(oldSelf.bootID) ? self == oldSelf : self.nodeName == oldSelf.nodeName && (has(self.automatic) == has(oldSelf.automatic) && (!has(self.automatic) || self.automatic == oldSelf.automatic)) && (has(self.clients) == has(oldSelf.clients) && (!has(self.clients) || self.clients == oldSelf.clients)) && (has(self.reason) == has(oldSelf.reason) && (!has(self.reason) || self.reason == oldSelf.reason))",message="a NodeFence is one incident: its spec cannot be changed"
 type NodeFenceSpec struct {
-	// NodeName is the node that failed.
+	// NodeName is the node to fence.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253
 	NodeName string `json:"nodeName"`
-	// BootID is the boot that failed: node.status.nodeInfo.bootID as the node last reported it.
+	// Automatic is true for what rbd-rescue made by itself upon a failure: it ends if the node comes back before anything
+	// was done. Leave it out: a NodeFence that a person makes fences the node, be it healthy or not.
+	// +optional
+	Automatic bool `json:"automatic,omitempty"`
+	// BootID is the boot to fence: node.status.nodeInfo.bootID as the node last reported it; filled in if left out.
 	// Only this boot's clients are fenced, and the fence is lifted once another boot of this machine is Ready (S3).
-	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=128
-	BootID string `json:"bootID"`
+	// +optional
+	BootID string `json:"bootID,omitempty"`
 	// MachineID and SystemUUID are the machine that failed, as the node last reported them. Another machine that takes the
 	// node's name is no proof that this one's boot is over (S3).
 	// +kubebuilder:validation:MaxLength=128
@@ -47,7 +54,13 @@ type NodeFenceSpec struct {
 	// +kubebuilder:validation:MaxLength=128
 	// +optional
 	SystemUUID string `json:"systemUUID,omitempty"`
-	// Reason says why the node counts as failed.
+	// Clients are all Ceph clients of the node by the word of a person, where rbd-rescue can't tell them: "10.0.0.5:0/42" for
+	// one, "10.0.0.5:0/0" for every client of a host. They are fenced besides those that are known; S2 holds for them too.
+	// +kubebuilder:validation:MaxItems=64
+	// +listType=set
+	// +optional
+	Clients []string `json:"clients,omitempty"`
+	// Reason says why the node is fenced.
 	// +kubebuilder:validation:MaxLength=256
 	// +optional
 	Reason string `json:"reason,omitempty"`
@@ -108,6 +121,11 @@ type NodeFenceStatus struct {
 	// +listMapKey=persistentVolume
 	// +optional
 	Volumes []FencedVolume `json:"volumes,omitempty"`
+	// Neighbours are the volumes on the node that the fence cuts off as well, and that stay where they are.
+	// +listType=map
+	// +listMapKey=persistentVolume
+	// +optional
+	Neighbours []Neighbour `json:"neighbours,omitempty"`
 	// Times of the incident's steps.
 	// +optional
 	Times IncidentTimes `json:"times,omitzero"`
@@ -121,9 +139,13 @@ type NodeFenceStatus struct {
 type FencedClient struct {
 	// ClusterID is ceph-csi's name of the Ceph cluster.
 	ClusterID string `json:"clusterID"`
-	// Address is the client as the blocklist names it: IP:0/nonce.
+	// Address is the client as the blocklist names it: IP:0/nonce; with nonce 0 every client of that host.
 	Address string `json:"address"`
-	// Source says where the address is known from: "record", "watcher" or "record+watcher".
+	// Scope is "client" for one client, "host" for all clients of an IP, which is fenced where a client of this boot may not
+	// be known.
+	// +optional
+	Scope FenceScope `json:"scope,omitempty"`
+	// Source says where the address is known from, joined by "+": record, watcher, lock, ceph-csi, node, person.
 	// +optional
 	Source string `json:"source,omitempty"`
 	// Until is when Ceph would drop the entry if it were not renewed (S4); unset while it is not listed.
@@ -132,6 +154,26 @@ type FencedClient struct {
 	// Epoch is the OSD map that the fence was proven with (S1); 0 while it is not proven.
 	// +optional
 	Epoch int64 `json:"epoch,omitempty"`
+}
+
+// FenceScope says what one entry cuts off.
+// +kubebuilder:validation:Enum=client;host
+type FenceScope string
+
+const (
+	// ScopeClient: one client instance, which ends with its boot or with its last mapping.
+	ScopeClient FenceScope = "client"
+	// ScopeHost: every client of an IP address, whatever its boot.
+	ScopeHost FenceScope = "host"
+)
+
+// Neighbour is a volume that a fence cuts off although nobody asked for it: clients are shared by what a node maps
+// (facts/krbd.md).
+type Neighbour struct {
+	PersistentVolume string `json:"persistentVolume"`
+	// Claim is namespace/name; empty if the PersistentVolume is not bound.
+	// +optional
+	Claim string `json:"claim,omitempty"`
 }
 
 // FencedVolumePhase is the state of one volume.
@@ -238,6 +280,14 @@ type NodeClients struct {
 	// NodeUID and BootID say which node object and boot the clients belong to.
 	NodeUID types.UID `json:"nodeUID,omitempty"`
 	BootID  string    `json:"bootID"`
+	// MachineID of the node, to tell its machine when the Node object is gone.
+	MachineID string `json:"machineID,omitempty"`
 	// Clients are addresses as in "10.0.0.5:0/42", all that were seen in this boot, oldest first.
 	Clients []string `json:"clients"`
+	// Pods are the UIDs of the pods that ran with the volume on the node when its clients were last looked at. A pod that is
+	// not among them may have mapped the image through a client that nobody has seen.
+	Pods []types.UID `json:"pods,omitempty"`
 }
+
+// Covers tells whether the clients were looked at since a pod runs with the volume.
+func (c NodeClients) Covers(pod types.UID) bool { return slices.Contains(c.Pods, pod) }

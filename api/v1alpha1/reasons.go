@@ -22,6 +22,8 @@ const (
 	ReasonFenceUnproven = "FenceUnproven"
 	// ReasonPodForceDeleted (Pod, NodeFence): a stuck pod of the fenced node was deleted with no grace period.
 	ReasonPodForceDeleted = "PodForceDeleted"
+	// ReasonPodDeleted (Pod, NodeFence): a pod of a node that a person had fenced was asked to go.
+	ReasonPodDeleted = "PodDeleted"
 	// ReasonVolumeReleased (PersistentVolumeClaim, NodeFence): the fenced node no longer holds the volume.
 	ReasonVolumeReleased = "VolumeReleased"
 	// ReasonVolumeRecovered (PersistentVolumeClaim, NodeFence): the volume is attached elsewhere and its pod runs.
@@ -36,9 +38,19 @@ const (
 	ReasonBreakerOpen = "BreakerOpen"
 )
 
+// Reasons that came with a person's word or a person's wish.
+const (
+	// ReasonPaused (Node, NodeFence): somebody asked that nothing new is fenced.
+	ReasonPaused = "Paused"
+	// ReasonFenceOverridden (Node, NodeFence): a fence is lifted by a person's word; the note says what that risks.
+	ReasonFenceOverridden = "FenceOverridden"
+	// ReasonNeighboursCutOff (NodeFence, Node): the fence also cuts off volumes that nobody asked for.
+	ReasonNeighboursCutOff = "NeighboursCutOff"
+)
+
 // Reasons of refusals and of waiting, in the status of a volume and in conditions.
 const (
-	// ReasonClientUnknown: neither a record of this boot nor a live watcher says which Ceph client writes to the image.
+	// ReasonClientUnknown: nothing says which Ceph client of this boot writes to the image, nor from which address.
 	ReasonClientUnknown = "ClientUnknown"
 	// ReasonForeignClient: the image is also watched by a client that is not proven to be the failed node's (S2).
 	ReasonForeignClient = "ForeignClient"
@@ -46,6 +58,12 @@ const (
 	ReasonHealthyClient = "HealthyClient"
 	// ReasonOwnClient: the client's address is rbd-rescue's own (S2).
 	ReasonOwnClient = "OwnClient"
+	// ReasonSharedAddress: a whole host would have to be fenced, and its address is not this node's alone (S2).
+	ReasonSharedAddress = "SharedAddress"
+	// ReasonCephDaemonHost: a whole host would have to be fenced, and daemons of Ceph live on it (S2).
+	ReasonCephDaemonHost = "CephDaemonHost"
+	// ReasonSharedClient: the client also serves volumes that nobody wants elsewhere, and the policy is to refuse then.
+	ReasonSharedClient = "SharedClient"
 	// ReasonUnknownShape: the PersistentVolume is RBD's, but not of a form that rbd-rescue can read.
 	ReasonUnknownShape = "UnknownShape"
 	// ReasonUnknownCluster: no Ceph cluster of this clusterID is configured.
