@@ -111,8 +111,8 @@ func TestEntriesExpireInANewMap(t *testing.T) {
 		t.Fatal(err)
 	}
 	before := fake.Epoch()
-	if watchers, err := cluster.Watchers(context.Background(), image); err != nil || len(watchers) != 0 {
-		t.Errorf("its host is cut off, but it watches: %v, %v", watchers, err)
+	if use, err := cluster.Inspect(context.Background(), image); err != nil || len(use.Watchers) != 0 {
+		t.Errorf("its host is cut off, but it watches: %v, %v", use.Watchers, err)
 	}
 	clock.SetTime(start.Add(time.Hour))
 	if fake.Epoch() <= before || len(fake.Blocklist()) != 0 {
@@ -120,12 +120,12 @@ func TestEntriesExpireInANewMap(t *testing.T) {
 	}
 }
 
-func TestWatchersOfAnImageThatIsGone(t *testing.T) {
+func TestInspectAnImageThatIsGone(t *testing.T) {
 	t.Parallel()
 	fake, _, cluster := newCluster(t)
 	image := ceph.Image{Pool: "rbd", Name: "gone"}
 	fake.RemoveImage(image)
-	if _, err := cluster.Watchers(context.Background(), image); !ceph.IsNotFound(err) {
+	if _, err := cluster.Inspect(context.Background(), image); !ceph.IsNotFound(err) {
 		t.Errorf("got %v", err)
 	}
 }

@@ -22,6 +22,7 @@ import (
 	"github.com/rbd-rescue/rbd-rescue/remediator/detector"
 	"github.com/rbd-rescue/rbd-rescue/remediator/flagger"
 	"github.com/rbd-rescue/rbd-rescue/remediator/observe"
+	"github.com/rbd-rescue/rbd-rescue/remediator/plan"
 	"github.com/rbd-rescue/rbd-rescue/remediator/recorder"
 	"github.com/rbd-rescue/rbd-rescue/remediator/rescuer"
 )
@@ -32,6 +33,9 @@ type Options struct {
 	Clusters *ceph.Clusters
 	// Clock is the real one but in tests.
 	Clock clock.PassiveClock
+	// Namespace is rbd-rescue's own: an annotation there pauses it.
+	Namespace string
+	Settings  plan.Settings
 }
 
 // Validate names what is missing.
@@ -42,7 +46,7 @@ func (o Options) Validate() error {
 	if o.Clock == nil {
 		return errors.New("no clock is given")
 	}
-	return nil
+	return o.Settings.Validate()
 }
 
 // Add wires everything that the remediator runs into a manager.
@@ -58,7 +62,9 @@ func Add(ctx context.Context, mgr ctrl.Manager, options Options) error {
 	if err := observe.AddIndexes(ctx, mgr.GetFieldIndexer()); err != nil {
 		return err
 	}
-	observer := &observe.Observer{Reader: mgr.GetClient(), Clusters: options.Clusters, Clock: options.Clock}
+	observer := &observe.Observer{
+		Reader: mgr.GetClient(), Clusters: options.Clusters, Clock: options.Clock, Namespace: options.Namespace, Settings: options.Settings,
+	}
 	announcer := announce.New(mgr.GetEventRecorder(v1alpha1.FieldManager), options.Clock)
 	for _, controller := range []interface{ AddTo(ctrl.Manager) error }{
 		&recorder.Controller{Client: mgr.GetClient(), Observer: observer, Clusters: options.Clusters, Clock: options.Clock},

@@ -30,6 +30,10 @@ type Cluster struct {
 	watchers  map[ceph.Image][]ceph.Address
 	gone      map[ceph.Image]bool
 	dataPools map[ceph.Image]string
+	locks     map[ceph.Image]ceph.Address
+	metadata  map[ceph.Image]map[string]string
+	daemons   []string
+	fsid      string
 	calls     []string
 	fail      func(call string) error
 	failNext  map[string][]error
@@ -48,7 +52,8 @@ type pool struct {
 func New(clock clock.PassiveClock) *Cluster {
 	c := &Cluster{
 		Clock: clock, epoch: 10, pools: map[string]*pool{}, blocklist: map[ceph.Address]time.Time{}, watchers: map[ceph.Image][]ceph.Address{},
-		gone: map[ceph.Image]bool{}, dataPools: map[ceph.Image]string{}, failNext: map[string][]error{}, changed: make(chan struct{}),
+		gone: map[ceph.Image]bool{}, dataPools: map[ceph.Image]string{},
+		locks: map[ceph.Image]ceph.Address{}, metadata: map[ceph.Image]map[string]string{}, daemons: []string{"10.0.0.101:6789/0"}, fsid: "f51d", failNext: map[string][]error{}, changed: make(chan struct{}),
 	}
 	c.AddPool("rbd", 8)
 	return c
@@ -94,8 +99,39 @@ func (c *Cluster) SetDataPool(image ceph.Image, pool string) {
 	c.dataPools[image] = pool
 }
 
+// Lock gives the exclusive lock of an image to a client; its watch may end, the lock stays.
+func (c *Cluster) Lock(image ceph.Image, client string) {
+	c.lock.Lock()
+	defer c.lock.Unlock()
+	c.locks[image] = ceph.MustParseAddress(client)
+}
+
+// SetMetadata of an image.
+func (c *Cluster) SetMetadata(image ceph.Image, key, value string) {
+	c.lock.Lock()
+	defer c.lock.Unlock()
+	if c.metadata[image] == nil {
+		c.metadata[image] = map[string]string{}
+	}
+	c.metadata[image][key] = value
+}
+
+// SetDaemons says at which addresses the cluster's monitors live, as in "10.0.0.5:6789/0".
+func (c *Cluster) SetDaemons(addresses ...string) {
+	c.lock.Lock()
+	defer c.lock.Unlock()
+	c.daemons = addresses
+}
+
+// SetFSID tells this cluster from another.
+func (c *Cluster) SetFSID(fsid string) {
+	c.lock.Lock()
+	defer c.lock.Unlock()
+	c.fsid = fsid
+}
+
 // FailWith is asked before each call; its error is the call's. nil for none. The call is named by its command's prefix,
-// or "watchers", "data pool", "probe", "own addresses". It must not use the cluster.
+// or "inspect", "probe", "own addresses". It must not use the cluster.
 func (c *Cluster) FailWith(fail func(call string) error) {
 	c.lock.Lock()
 	defer c.lock.Unlock()

@@ -36,6 +36,10 @@ func (c *Cluster) MonCommand(ctx context.Context, text []byte) ([]byte, error) {
 	switch word := c.word(); prefix {
 	case "osd dump":
 		return c.dump(word)
+	case "mon dump":
+		return c.monitors()
+	case "mgr dump", "mgr metadata", "fs dump", "service dump":
+		return []byte("{}"), nil
 	case "osd " + word + " ls":
 		return c.list()
 	case "osd " + word:
@@ -68,8 +72,16 @@ func (c *Cluster) dump(word string) ([]byte, error) {
 		})
 	}
 	return json.Marshal(map[string]any{
-		"epoch": c.epoch, "fsid": "f51d", word: entries, "pools": pools, "osds": []map[string]any{{"osd": 0, "up": 1, "in": 1}},
+		"epoch": c.epoch, "fsid": c.fsid, word: entries, "pools": pools, "osds": []map[string]any{{"osd": 0, "up": 1, "in": 1}},
 	})
+}
+
+func (c *Cluster) monitors() ([]byte, error) {
+	var monitors []map[string]string
+	for _, address := range c.daemons {
+		monitors = append(monitors, map[string]string{"addr": address})
+	}
+	return json.Marshal(map[string]any{"epoch": 1, "fsid": c.fsid, "mons": monitors})
 }
 
 // list is two arrays one after the other, as Ceph prints them: entries, and ranges.

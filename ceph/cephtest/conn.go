@@ -3,6 +3,7 @@ package cephtest
 import (
 	"context"
 	"fmt"
+	"maps"
 	"syscall"
 
 	"github.com/rbd-rescue/rbd-rescue/ceph"
@@ -26,36 +27,26 @@ func (c *Cluster) begin(ctx context.Context, call string) error {
 	return nil
 }
 
-// Watchers implements ceph.Conn.
-func (c *Cluster) Watchers(ctx context.Context, image ceph.Image) ([]ceph.Watcher, error) {
+// Inspect implements ceph.Conn.
+func (c *Cluster) Inspect(ctx context.Context, image ceph.Image) (ceph.ImageState, error) {
 	c.lock.Lock()
 	defer c.lock.Unlock()
-	if err := c.begin(ctx, "watchers"); err != nil {
-		return nil, err
+	if err := c.begin(ctx, "inspect"); err != nil {
+		return ceph.ImageState{}, err
 	}
 	if c.gone[image] {
-		return nil, fmt.Errorf("reading the watchers of image %s: %w", image, notFound("list watchers"))
+		return ceph.ImageState{}, fmt.Errorf("reading who uses image %s: %w", image, notFound("inspect image"))
 	}
-	var watchers []ceph.Watcher
+	state := ceph.ImageState{DataPool: c.dataPools[image], Metadata: maps.Clone(c.metadata[image])}
 	for _, client := range c.watchers[image] {
 		if !c.cutOff(client) {
-			watchers = append(watchers, ceph.Watcher{Address: client, Cookie: 1})
+			state.Watchers = append(state.Watchers, ceph.Watcher{Address: client, Cookie: 1})
 		}
 	}
-	return watchers, nil
-}
-
-// DataPool implements ceph.Conn.
-func (c *Cluster) DataPool(ctx context.Context, image ceph.Image) (string, error) {
-	c.lock.Lock()
-	defer c.lock.Unlock()
-	if err := c.begin(ctx, "data pool"); err != nil {
-		return "", err
+	if owner, locked := c.locks[image]; locked {
+		state.LockOwners = []ceph.Address{owner}
 	}
-	if c.gone[image] {
-		return "", fmt.Errorf("reading the data pool of image %s: %w", image, notFound("read data pool"))
-	}
-	return c.dataPools[image], nil
+	return state, nil
 }
 
 // Probe implements ceph.Conn.

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"strings"
 	"sync"
@@ -115,15 +116,31 @@ func TestOwnAddressIsNeverFenced(t *testing.T) {
 	}
 }
 
+func TestDaemonHostsAreThoseOfTheMonitors(t *testing.T) {
+	t.Parallel()
+	at := realCluster(t)
+	hosts, err := connect(t, at.options).DaemonHosts(within(t, 20*time.Second))
+	if err != nil {
+		t.Fatal(err)
+	}
+	monitor, err := netip.ParseAddrPort(at.options.Monitors[0])
+	if err != nil {
+		t.Skipf("the monitor's address is no IP: %v", err)
+	}
+	if hosts[monitor.Addr()] == "" {
+		t.Errorf("no daemon at %s, only at %v", monitor.Addr(), hosts)
+	}
+}
+
 func TestImages(t *testing.T) {
 	t.Parallel()
 	at := realCluster(t)
 	cluster := connect(t, at.options)
 	ctx := within(t, 20*time.Second)
-	if _, err := cluster.Watchers(ctx, ceph.Image{Pool: at.pool, Name: "rbd-rescue-there-is-none"}); !ceph.IsNotFound(err) {
+	if _, err := cluster.Inspect(ctx, ceph.Image{Pool: at.pool, Name: "rbd-rescue-there-is-none"}); !ceph.IsNotFound(err) {
 		t.Errorf("an image that is not there: %v", err)
 	}
-	if _, err := cluster.Watchers(ctx, ceph.Image{Pool: "rbd-rescue-there-is-none", Name: "a"}); !ceph.IsNotFound(err) {
+	if _, err := cluster.Inspect(ctx, ceph.Image{Pool: "rbd-rescue-there-is-none", Name: "a"}); !ceph.IsNotFound(err) {
 		t.Errorf("a pool that is not there: %v", err)
 	}
 	if at.image == "" {
@@ -136,11 +153,11 @@ func TestImages(t *testing.T) {
 	var group sync.WaitGroup
 	for range 20 {
 		group.Go(func() {
-			watchers, err := cluster.Watchers(ctx, ceph.Image{Pool: at.pool, Name: at.image})
-			if err != nil {
-				t.Error(err)
+			use, err := cluster.Inspect(ctx, ceph.Image{Pool: at.pool, Name: at.image})
+			if err != nil || use.DataPool != at.dataPool {
+				t.Errorf("its data pool is %q, want %q: %v", use.DataPool, at.dataPool, err)
 			}
-			for _, w := range watchers {
+			for _, w := range use.Watchers {
 				if w.Address == own[0] {
 					t.Error("reading the watchers made one")
 				}
@@ -148,10 +165,6 @@ func TestImages(t *testing.T) {
 		})
 	}
 	group.Wait()
-	pool, err := cluster.DataPool(ctx, ceph.Image{Pool: at.pool, Name: at.image})
-	if err != nil || pool != at.dataPool {
-		t.Errorf("its data pool is %q, want %q: %v", pool, at.dataPool, err)
-	}
 }
 
 func TestDialWithAWrongKeyFailsWithinTheLimit(t *testing.T) {

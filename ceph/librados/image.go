@@ -5,7 +5,9 @@ package librados
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
+	"strings"
 	"syscall"
 
 	"github.com/ceph/go-ceph/rados"
@@ -14,17 +16,43 @@ import (
 	"github.com/rbd-rescue/rbd-rescue/ceph"
 )
 
-// Watchers implements ceph.Conn.
-func (c *Conn) Watchers(ctx context.Context, image ceph.Image) ([]ceph.Watcher, error) {
-	watchers, err := withImage(ctx, c, "list watchers", image, watchersOf)
+// Inspect implements ceph.Conn. It opens the image read-only, which adds no watcher.
+func (c *Conn) Inspect(ctx context.Context, image ceph.Image) (ceph.ImageState, error) {
+	state, err := bounded(ctx, c.calls, "inspect image", func() (ceph.ImageState, error) {
+		ioctx, err := c.open(image.Pool, image.Namespace)
+		if err != nil {
+			return ceph.ImageState{}, err
+		}
+		defer ioctx.Destroy()
+		opened, err := rbd.OpenImageReadOnly(ioctx, image.Name, rbd.NoSnapshot)
+		if err != nil {
+			return ceph.ImageState{}, err
+		}
+		defer opened.Close() //nolint:errcheck // read-only: nothing can be lost
+		return c.stateOf(ioctx, opened)
+	})
 	if err != nil {
-		return nil, fmt.Errorf("reading the watchers of image %s: %w", image, err)
+		return ceph.ImageState{}, fmt.Errorf("reading who uses image %s: %w", image, err)
 	}
-	return watchers, nil
+	return state, nil
 }
 
-func watchersOf(_ *rados.IOContext, opened *rbd.Image) ([]ceph.Watcher, error) {
-	list, err := opened.ListWatchers()
+func (c *Conn) stateOf(ioctx *rados.IOContext, image *rbd.Image) (state ceph.ImageState, err error) {
+	if state.Watchers, err = watchersOf(image); err != nil {
+		return state, err
+	}
+	if state.LockOwners, err = lockOwnersOf(image); err != nil {
+		return state, err
+	}
+	if state.Metadata, err = image.ListMetadata(); err != nil {
+		return state, err
+	}
+	state.DataPool, err = c.dataPoolOf(ioctx, image)
+	return state, err
+}
+
+func watchersOf(image *rbd.Image) ([]ceph.Watcher, error) {
+	list, err := image.ListWatchers()
 	if err != nil {
 		return nil, err
 	}
@@ -41,35 +69,52 @@ func watchersOf(_ *rados.IOContext, opened *rbd.Image) ([]ceph.Watcher, error) {
 	return watchers, nil
 }
 
-// DataPool implements ceph.Conn. The image's header says it, under a key that is there only if the pool is another one.
-// (rbd_get_data_pool_id is in go-ceph's preview only, and the prefix of the data objects' names does not tell.)
-func (c *Conn) DataPool(ctx context.Context, image ceph.Image) (string, error) {
-	pool, err := withImage(ctx, c, "read data pool", image, func(ioctx *rados.IOContext, opened *rbd.Image) (string, error) {
-		id, err := opened.GetId()
-		if errno, _ := errnoOf(err); errno == syscall.EINVAL {
-			return "", nil // an image of format 1 has no id, and no data pool
-		}
-		if err != nil {
-			return "", err
-		}
-		values, err := ioctx.GetOmapValues("rbd_header."+id, "", dataPoolKey, 1)
-		if err != nil {
-			return "", err
-		}
-		value, there := values[dataPoolKey]
-		if !there {
-			return "", nil
-		}
-		pool, err := dataPoolID(value)
-		if err != nil {
-			return "", err
-		}
-		return c.rados.GetPoolByID(pool)
-	})
-	if err != nil {
-		return "", fmt.Errorf("reading the data pool of image %s: %w", image, err)
+// autoLock begins the cookie of the exclusive lock that clients take by themselves. Other locks are made by hand, and say
+// nothing about who writes.
+const autoLock = "auto "
+
+func lockOwnersOf(image *rbd.Image) ([]ceph.Address, error) {
+	_, lockers, err := image.ListLockers()
+	if err != nil && !errors.Is(err, rbd.ErrNotFound) {
+		return nil, err
 	}
-	return pool, nil
+	var owners []ceph.Address
+	for _, locker := range lockers {
+		if !strings.HasPrefix(locker.Cookie, autoLock) {
+			continue
+		}
+		addresses, err := ceph.ParseAddresses(locker.Addr)
+		if err != nil {
+			return nil, fmt.Errorf("reading a lock's owner: %w", err)
+		}
+		owners = append(owners, addresses...)
+	}
+	return owners, nil
+}
+
+// dataPoolOf: the image's header says it, under a key that is there only if the pool is another one.
+// (rbd_get_data_pool_id is in go-ceph's preview only, and the prefix of the data objects' names does not tell.)
+func (c *Conn) dataPoolOf(ioctx *rados.IOContext, image *rbd.Image) (string, error) {
+	id, err := image.GetId()
+	if errno, _ := errnoOf(err); errno == syscall.EINVAL {
+		return "", nil // an image of format 1 has no id, and no data pool
+	}
+	if err != nil {
+		return "", err
+	}
+	values, err := ioctx.GetOmapValues("rbd_header."+id, "", dataPoolKey, 1)
+	if err != nil {
+		return "", err
+	}
+	value, there := values[dataPoolKey]
+	if !there {
+		return "", nil
+	}
+	pool, err := dataPoolID(value)
+	if err != nil {
+		return "", err
+	}
+	return c.rados.GetPoolByID(pool)
 }
 
 const dataPoolKey = "data_pool_id"
@@ -80,22 +125,4 @@ func dataPoolID(value []byte) (int64, error) {
 		return 0, fmt.Errorf("a data pool's id has 8 bytes, not %d", len(value))
 	}
 	return int64(binary.LittleEndian.Uint64(value)), nil //nolint:gosec // a small number
-}
-
-// withImage opens the image read-only, which adds no watcher.
-func withImage[T any](ctx context.Context, c *Conn, command string, image ceph.Image, read func(*rados.IOContext, *rbd.Image) (T, error)) (T, error) {
-	return bounded(ctx, c.calls, command, func() (T, error) {
-		var none T
-		ioctx, err := c.open(image.Pool, image.Namespace)
-		if err != nil {
-			return none, err
-		}
-		defer ioctx.Destroy()
-		opened, err := rbd.OpenImageReadOnly(ioctx, image.Name, rbd.NoSnapshot)
-		if err != nil {
-			return none, err
-		}
-		defer opened.Close() //nolint:errcheck // read-only: nothing can be lost
-		return read(ioctx, opened)
-	})
 }

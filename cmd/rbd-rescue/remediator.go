@@ -77,7 +77,10 @@ func runRemediator(ctx context.Context, s serving, configFile string) error {
 	for _, cluster := range configuration.CephClusters {
 		dials[cluster.ClusterID] = dialer(cluster, mgr.GetAPIReader())
 	}
-	if err := remediator.Add(ctx, mgr, remediator.Options{Clusters: ceph.NewClusters(dials), Clock: clock.RealClock{}}); err != nil {
+	options := remediator.Options{
+		Clusters: ceph.NewClusters(dials), Clock: clock.RealClock{}, Namespace: s.namespace, Settings: configuration.Settings(),
+	}
+	if err := remediator.Add(ctx, mgr, options); err != nil {
 		return err
 	}
 	if err := mgr.AddHealthzCheck("ping", healthz.Ping); err != nil {

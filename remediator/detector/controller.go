@@ -36,7 +36,7 @@ type Controller struct {
 
 // AddTo wires the controller's watches: a change of a node, or of anything that may make its volumes wanted.
 func (c *Controller) AddTo(mgr ctrl.Manager) error {
-	failed := handler.EnqueueRequestsFromMapFunc(c.failedNodes)
+	failed := handler.EnqueueRequestsFromMapFunc(c.nodesInTrouble)
 	err := ctrl.NewControllerManagedBy(mgr).Named("detector").
 		For(&corev1.Node{}).
 		Watches(&corev1.Pod{}, failed).
@@ -59,22 +59,23 @@ func (c *Controller) AddTo(mgr ctrl.Manager) error {
 func (c *Controller) Reconcile(ctx context.Context, request reconcile.Request) (reconcile.Result, error) {
 	ctx, cancel := context.WithTimeout(ctx, reconcileTimeout)
 	defer cancel()
-	failed, err := c.Observer.FailedNodes(ctx)
+	troubled, err := c.Observer.NodesInTrouble(ctx)
 	if err != nil {
 		return reconcile.Result{}, err
 	}
-	failedNodesGauge.Set(float64(len(failed)))
-	if len(failed) == 0 {
+	if len(troubled) == 0 {
+		failedNodesGauge.Set(0)
 		setBreaker(false)
 	}
-	if !slices.Contains(failed, request.Name) {
+	if !slices.Contains(troubled, request.Name) {
 		return reconcile.Result{}, nil
 	}
 	snapshot, err := c.Observer.Node(ctx, request.Name)
 	if err != nil {
 		return reconcile.Result{}, fmt.Errorf("observing node %s: %w", request.Name, err)
 	}
-	setBreaker(plan.BreakerOpen(snapshot.Health))
+	failedNodesGauge.Set(float64(snapshot.Health.Failed))
+	setBreaker(plan.BreakerOpen(snapshot.Health, snapshot.Settings))
 	verdict := plan.Detect(snapshot)
 	c.Announcer.Announce(verdict.Events...)
 	log := ctrl.LoggerFrom(ctx)
@@ -89,9 +90,9 @@ func (c *Controller) Reconcile(ctx context.Context, request reconcile.Request) (
 	return reconcile.Result{}, nil
 }
 
-// failedNodes: a pod, an attachment or a namespace matters only while a node has failed, and then to few.
-func (c *Controller) failedNodes(ctx context.Context, _ client.Object) []reconcile.Request {
-	names, err := c.Observer.FailedNodes(ctx)
+// nodesInTrouble: a pod, an attachment or a namespace matters only while a node has failed, and then to few.
+func (c *Controller) nodesInTrouble(ctx context.Context, _ client.Object) []reconcile.Request {
+	names, err := c.Observer.NodesInTrouble(ctx)
 	if err != nil {
 		ctrl.LoggerFrom(ctx).Error(err, "Finding failed nodes")
 		return nil

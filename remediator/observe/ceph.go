@@ -43,28 +43,46 @@ func (o *Observer) ceph(ctx context.Context, s *plan.Snapshot) {
 		})
 	}
 	group.Wait()
+	o.daemons(ctx, s)
 }
 
-// cluster reads one Ceph cluster, and the watchers of its volumes into the snapshot's volumes.
+// daemons asks for the hosts of Ceph's own daemons where a whole host may have to be fenced.
+func (o *Observer) daemons(ctx context.Context, s *plan.Snapshot) {
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	for id, cluster := range s.Clusters {
+		if cluster.Error != nil || !plan.MayFenceHost(*s, id) {
+			continue
+		}
+		conn, err := o.Clusters.Get(ctx, id)
+		if err == nil {
+			cluster.Daemons, err = conn.DaemonHosts(ctx)
+		}
+		cluster.DaemonsError = err
+		s.Clusters[id] = cluster
+	}
+}
+
+// cluster reads one Ceph cluster, and who uses its images into the snapshot's volumes.
 func (o *Observer) cluster(ctx context.Context, id string, s *plan.Snapshot) plan.Cluster {
 	known := o.Clusters.Known(id)
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
 	conn, err := o.Clusters.Get(ctx, id)
 	if err != nil {
-		o.setWatchersError(id, s, err)
+		o.setUseError(id, s, err)
 		return plan.Cluster{Known: known, Error: err}
 	}
 	c := plan.Cluster{Known: true}
 	if c.Map, err = conn.ReadOSDMap(ctx); err != nil {
-		o.setWatchersError(id, s, err)
+		o.setUseError(id, s, err)
 		return plan.Cluster{Known: true, Error: err}
 	}
 	if c.Own, err = conn.OwnAddresses(ctx); err != nil {
-		o.setWatchersError(id, s, err)
+		o.setUseError(id, s, err)
 		return plan.Cluster{Known: true, Error: err}
 	}
-	o.watchers(ctx, conn, id, s)
+	o.use(ctx, conn, id, s)
 	if plan.NeedsBarrier(s.Fence) && entriesListed(s.Fence, id, c.Map) {
 		if c.BarrierError = prove(ctx, conn, c.Map, id, s); c.BarrierError == nil {
 			c.Barrier = c.Map.Epoch
@@ -73,20 +91,29 @@ func (o *Observer) cluster(ctx context.Context, id string, s *plan.Snapshot) pla
 	return c
 }
 
-// watchers are asked of the images whose clients are not settled for good: those that are not on their way yet.
-func (o *Observer) watchers(ctx context.Context, conn *ceph.Cluster, id string, s *plan.Snapshot) {
+// use asks who uses the images.
+func (o *Observer) use(ctx context.Context, conn *ceph.Cluster, id string, s *plan.Snapshot) {
 	_ = forEach(s, id, func(v *plan.Volume) error {
-		if s.Policies[v.Claim.Namespace].Mode == v1alpha1.ModeRescue && !onItsWay(s.Fence, v.Name) {
-			v.Watchers, v.WatchersError = conn.Watchers(ctx, image(*v))
+		if asked(s, v) {
+			v.Use, v.UseError = conn.Inspect(ctx, image(*v))
 		}
 		return nil // what went wrong is the volume's own
 	})
 }
 
-func (o *Observer) setWatchersError(id string, s *plan.Snapshot, err error) {
+// asked tells whether it matters who uses an image: before the fence for all that the node has, since it may cut off
+// neighbours; then for those that are not on their way yet, whose clients are not settled for good.
+func asked(s *plan.Snapshot, v *plan.Volume) bool {
+	if len(s.Fence.Status.Clients) == 0 {
+		return true
+	}
+	return s.Policies[v.Claim.Namespace].Mode == v1alpha1.ModeRescue && !onItsWay(s.Fence, v.Name)
+}
+
+func (o *Observer) setUseError(id string, s *plan.Snapshot, err error) {
 	for i := range s.Volumes {
 		if s.Volumes[i].ClusterID == id {
-			s.Volumes[i].WatchersError = err
+			s.Volumes[i].UseError = err
 		}
 	}
 }
@@ -125,15 +152,18 @@ func pools(ctx context.Context, conn *ceph.Cluster, id string, s *plan.Snapshot)
 		if !fencedFor(s.Fence, v.Name) {
 			return nil
 		}
-		data, err := conn.DataPool(ctx, image(*v))
+		use, err := v.Use, v.UseError
+		if !asked(s, v) {
+			use, err = conn.Inspect(ctx, image(*v))
+		}
 		if err != nil {
-			return fmt.Errorf("reading the data pool of image %s: %w", v.ImageName(), err)
+			return fmt.Errorf("finding the data pool: %w", err)
 		}
 		lock.Lock()
 		defer lock.Unlock()
 		refs[ceph.PoolRef{Pool: v.Pool, Namespace: v.Namespace}] = true
-		if data != "" {
-			refs[ceph.PoolRef{Pool: data, Namespace: v.Namespace}] = true
+		if use.DataPool != "" {
+			refs[ceph.PoolRef{Pool: use.DataPool, Namespace: v.Namespace}] = true
 		}
 		return nil
 	})

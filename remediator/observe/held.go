@@ -3,6 +3,7 @@ package observe
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
@@ -13,12 +14,19 @@ import (
 	"github.com/rbd-rescue/rbd-rescue/volume"
 )
 
-// HeldClaims are the claims of opted-in namespaces whose RBD volumes failed nodes hold.
+// HeldClaims are the claims of opted-in namespaces whose RBD volumes failed nodes hold, or nodes that are being fenced.
 func (o *Observer) HeldClaims(ctx context.Context) (volume.HeldClaims, error) {
 	nodes, err := o.FailedNodes(ctx)
 	if err != nil {
 		return nil, err
 	}
+	fenced, err := o.fencedNodes(ctx)
+	if err != nil {
+		return nil, err
+	}
+	nodes = append(nodes, fenced...)
+	slices.Sort(nodes)
+	nodes = slices.Compact(nodes)
 	held := volume.HeldClaims{}
 	for _, node := range nodes {
 		volumes, err := o.heldBy(ctx, node)
@@ -36,6 +44,21 @@ func (o *Observer) HeldClaims(ctx context.Context) (volume.HeldClaims, error) {
 		}
 	}
 	return held, nil
+}
+
+// fencedNodes are those with an active NodeFence.
+func (o *Observer) fencedNodes(ctx context.Context) ([]string, error) {
+	var fences v1alpha1.NodeFenceList
+	if err := o.Reader.List(ctx, &fences, client.UnsafeDisableDeepCopy); err != nil {
+		return nil, fmt.Errorf("listing NodeFences: %w", err)
+	}
+	var names []string
+	for i := range fences.Items {
+		if fences.Items[i].Active() {
+			names = append(names, fences.Items[i].Spec.NodeName)
+		}
+	}
+	return names, nil
 }
 
 func (o *Observer) heldBy(ctx context.Context, node string) ([]volume.Volume, error) {

@@ -2,15 +2,14 @@ package observe
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/rbd-rescue/rbd-rescue/api/v1alpha1"
-	"github.com/rbd-rescue/rbd-rescue/ceph"
 	"github.com/rbd-rescue/rbd-rescue/volume"
 )
 
@@ -22,8 +21,8 @@ const (
 	indexAttachmentNode   = "attachment.node"
 	indexAttachmentVolume = "attachment.volume"
 	indexVolumeUniqueName = "volume.uniqueName"
-	indexVolumeClient     = "volume.client"
-	indexNodeFailed       = "node.failed"
+	indexVolumeClientIP   = "volume.clientIP"
+	indexNodeState        = "node.state"
 	indexNodeAddress      = "node.address"
 	indexFenceNode        = "fence.node"
 )
@@ -51,8 +50,8 @@ func AddIndexes(ctx context.Context, indexer client.FieldIndexer) error {
 			return nonEmpty(name)
 		}},
 		{&corev1.PersistentVolume{}, indexVolumeUniqueName, volumeUniqueName},
-		{&corev1.PersistentVolume{}, indexVolumeClient, volumeClients},
-		{&corev1.Node{}, indexNodeFailed, nodeFailed},
+		{&corev1.PersistentVolume{}, indexVolumeClientIP, volumeClientIPs},
+		{&corev1.Node{}, indexNodeState, nodeState},
 		{&corev1.Node{}, indexNodeAddress, nodeAddresses},
 		{&v1alpha1.NodeFence{}, indexFenceNode, func(o client.Object) []string {
 			return nonEmpty(o.(*v1alpha1.NodeFence).Spec.NodeName)
@@ -90,21 +89,31 @@ func volumeUniqueName(o client.Object) []string {
 	return []string{v.UniqueName}
 }
 
-func volumeClients(o client.Object) []string {
-	var clients []string
-	for _, node := range Record(o.(*corev1.PersistentVolume)) {
-		for _, text := range node.Clients {
-			if address, err := ceph.ParseAddress(text); err == nil {
-				clients = append(clients, address.String())
+func volumeClientIPs(o client.Object) []string {
+	var ips []string
+	for _, clients := range Record(o.(*corev1.PersistentVolume)) {
+		for _, address := range addressesOf(clients) {
+			if ip := address.IP.String(); !slices.Contains(ips, ip) {
+				ips = append(ips, ip)
 			}
 		}
 	}
-	return clients
+	return ips
 }
 
-func nodeFailed(o client.Object) []string {
-	if _, failed := volume.Failed(o.(*corev1.Node)); failed {
-		return []string{"true"}
+// Values of indexNodeState; a node that is well has none.
+const (
+	nodeFailed   = "failed"
+	nodeNotReady = "not ready"
+)
+
+func nodeState(o client.Object) []string {
+	node := o.(*corev1.Node)
+	if _, failed := volume.Failed(node); failed {
+		return []string{nodeFailed}
+	}
+	if _, notReady := volume.NotReady(node); notReady {
+		return []string{nodeNotReady}
 	}
 	return nil
 }
@@ -115,15 +124,4 @@ func nodeAddresses(o client.Object) []string {
 		texts = append(texts, ip.String())
 	}
 	return texts
-}
-
-// Record is the record on a PersistentVolume; nil if there is none or it cannot be read.
-func Record(pv *corev1.PersistentVolume) v1alpha1.ClientRecord {
-	var record v1alpha1.ClientRecord
-	if text := pv.Annotations[v1alpha1.AnnotationClients]; text != "" {
-		if err := json.Unmarshal([]byte(text), &record); err != nil {
-			return nil
-		}
-	}
-	return record
 }

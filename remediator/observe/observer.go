@@ -3,9 +3,7 @@ package observe
 import (
 	"context"
 	"fmt"
-	"net/netip"
 	"slices"
-	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
@@ -25,6 +23,9 @@ type Observer struct {
 	Reader   client.Reader
 	Clusters *ceph.Clusters
 	Clock    clock.PassiveClock
+	// Namespace is rbd-rescue's own: an annotation there pauses it.
+	Namespace string
+	Settings  plan.Settings
 }
 
 // Node reads what Kubernetes says about a node, with its newest NodeFence if there is one; nothing is asked of Ceph.
@@ -44,23 +45,10 @@ func (o *Observer) Incident(ctx context.Context, nf *v1alpha1.NodeFence) (plan.S
 		return s, err
 	}
 	o.ceph(ctx, &s)
-	if s.OtherClients, err = o.otherClients(ctx, s); err != nil {
+	if err := o.others(ctx, &s); err != nil {
 		return plan.Snapshot{}, err
 	}
 	return s, nil
-}
-
-// FailedNodes are the names of the nodes that count as failed.
-func (o *Observer) FailedNodes(ctx context.Context) ([]string, error) {
-	var nodes corev1.NodeList
-	if err := o.Reader.List(ctx, &nodes, client.MatchingFields{indexNodeFailed: "true"}, client.UnsafeDisableDeepCopy); err != nil {
-		return nil, fmt.Errorf("listing failed nodes: %w", err)
-	}
-	var names []string
-	for i := range nodes.Items {
-		names = append(names, nodes.Items[i].Name)
-	}
-	return names, nil
 }
 
 // newest prefers an active NodeFence to one that has ended.
@@ -78,7 +66,7 @@ func newest(fences []v1alpha1.NodeFence) *v1alpha1.NodeFence {
 
 func (o *Observer) kubernetes(ctx context.Context, name string, nf *v1alpha1.NodeFence) (plan.Snapshot, error) {
 	s := plan.Snapshot{
-		Now: o.Clock.Now(), Fence: nf,
+		Now: o.Clock.Now(), NodeName: name, Fence: nf, Settings: o.Settings,
 		Policies: map[string]v1alpha1.Policy{}, UnfencedClaims: map[types.NamespacedName]string{},
 	}
 	var node corev1.Node
@@ -96,13 +84,26 @@ func (o *Observer) kubernetes(ctx context.Context, name string, nf *v1alpha1.Nod
 		s.Pods = append(s.Pods, &pods.Items[i])
 	}
 	for _, read := range []func(context.Context, string, *plan.Snapshot) error{
-		o.volumes, o.unfencedClaims, o.policies, o.otherNodes, o.health,
+		o.volumes, o.unfencedClaims, o.policies, o.nodes, o.paused, o.otherFences,
 	} {
 		if err := read(ctx, name, &s); err != nil {
 			return s, err
 		}
 	}
 	return s, nil
+}
+
+func (o *Observer) otherFences(ctx context.Context, _ string, s *plan.Snapshot) error {
+	var fences v1alpha1.NodeFenceList
+	if err := o.Reader.List(ctx, &fences, client.UnsafeDisableDeepCopy); err != nil {
+		return fmt.Errorf("listing NodeFences: %w", err)
+	}
+	for i := range fences.Items {
+		if nf := &fences.Items[i]; nf.Active() && (s.Fence == nil || nf.Name != s.Fence.Name) {
+			s.OtherFences = append(s.OtherFences, nf)
+		}
+	}
+	return nil
 }
 
 // volumes are those that are attached to the node, that the node says it uses, or that its NodeFence lists.
@@ -128,11 +129,21 @@ func (o *Observer) volumes(ctx context.Context, node string, s *plan.Snapshot) e
 			}
 		}
 	}
+	for _, pod := range s.Pods { // a volume without a VolumeAttachment is held by its pods alone
+		for _, claim := range volume.Claims(pod, pod.Namespace) {
+			name, err := o.boundTo(ctx, claim)
+			if err != nil {
+				return err
+			}
+			names = append(names, name)
+		}
+	}
 	if s.Fence != nil {
 		for _, entry := range s.Fence.Status.Volumes {
 			names = append(names, entry.PersistentVolume)
 		}
 	}
+	names = slices.DeleteFunc(names, func(name string) bool { return name == "" })
 	slices.Sort(names)
 	for _, name := range slices.Compact(names) {
 		v, found, err := o.volume(ctx, node, name)
@@ -158,9 +169,11 @@ func (o *Observer) volume(ctx context.Context, node, name string) (v plan.Volume
 		return v, false, nil
 	}
 	v.Volume, v.FormError = volume.Parse(&pv)
-	if record, ok := Record(&pv)[node]; ok {
+	records, err := ReadRecord(&pv)
+	if record, ok := records[node]; ok {
 		v.Record = &record
 	}
+	v.RecordError = err
 	var attachments storagev1.VolumeAttachmentList
 	if err := o.Reader.List(ctx, &attachments, client.MatchingFields{indexAttachmentVolume: name}, client.UnsafeDisableDeepCopy); err != nil {
 		return v, false, fmt.Errorf("listing the VolumeAttachments of PersistentVolume %s: %w", name, err)
@@ -189,10 +202,10 @@ func (o *Observer) Users(ctx context.Context, claim types.NamespacedName) ([]*co
 	return users, nil
 }
 
-// unfencedClaims finds claims of the node's Terminating pods that can be written to and are not RBD's (S6).
+// unfencedClaims finds claims of the node's pods that can be written to and are not RBD's (S6).
 func (o *Observer) unfencedClaims(ctx context.Context, _ string, s *plan.Snapshot) error {
 	for _, pod := range s.Pods {
-		if !volume.Terminating(pod) {
+		if volume.Finished(pod) {
 			continue
 		}
 		for _, claim := range volume.Claims(pod, pod.Namespace) {
@@ -209,23 +222,29 @@ func (o *Observer) unfencedClaims(ctx context.Context, _ string, s *plan.Snapsho
 }
 
 func (o *Observer) unfencedStorage(ctx context.Context, key types.NamespacedName) (string, error) {
-	var claim corev1.PersistentVolumeClaim
-	if err := o.Reader.Get(ctx, key, &claim); err != nil {
-		return "", ignoreNotFound(err, "reading claim "+key.String())
-	}
-	if claim.Spec.VolumeName == "" {
-		return "", nil
+	name, err := o.boundTo(ctx, key)
+	if name == "" || err != nil {
+		return "", err
 	}
 	var pv corev1.PersistentVolume
-	switch err := o.Reader.Get(ctx, client.ObjectKey{Name: claim.Spec.VolumeName}, &pv); {
+	switch err := o.Reader.Get(ctx, client.ObjectKey{Name: name}, &pv); {
 	case apierrors.IsNotFound(err):
-		return "PersistentVolume " + claim.Spec.VolumeName + ", which is gone", nil
+		return "PersistentVolume " + name + ", which is gone", nil
 	case err != nil:
-		return "", fmt.Errorf("reading PersistentVolume %s: %w", claim.Spec.VolumeName, err)
+		return "", fmt.Errorf("reading PersistentVolume %s: %w", name, err)
 	case volume.IsRBD(&pv), volume.ReadOnlyModes(&pv), pv.Spec.Local != nil, pv.Spec.HostPath != nil:
 		return "", nil // RBD is judged by itself; what is the node's own cannot be written to from elsewhere
 	}
 	return "PersistentVolume " + pv.Name, nil
+}
+
+// boundTo is the PersistentVolume that a claim is bound to; empty for none.
+func (o *Observer) boundTo(ctx context.Context, key types.NamespacedName) (string, error) {
+	var claim corev1.PersistentVolumeClaim
+	if err := o.Reader.Get(ctx, key, &claim); err != nil {
+		return "", ignoreNotFound(err, "reading claim "+key.String())
+	}
+	return claim.Spec.VolumeName, nil
 }
 
 func (o *Observer) policies(ctx context.Context, _ string, s *plan.Snapshot) error {
@@ -255,79 +274,6 @@ func (o *Observer) Policy(ctx context.Context, name string) (v1alpha1.Policy, er
 	}
 	policy, _ := v1alpha1.ParsePolicy(namespace.Annotations) // a meaningless value gives the zero policy
 	return policy, nil
-}
-
-func (o *Observer) otherNodes(ctx context.Context, name string, s *plan.Snapshot) error {
-	s.OtherNodes = map[netip.Addr]string{}
-	var nodes corev1.NodeList
-	if err := o.Reader.List(ctx, &nodes, client.UnsafeDisableDeepCopy); err != nil {
-		return fmt.Errorf("listing nodes: %w", err)
-	}
-	s.Health.Nodes = len(nodes.Items)
-	for i := range nodes.Items {
-		if nodes.Items[i].Name == name {
-			continue
-		}
-		for _, ip := range volume.Addresses(&nodes.Items[i]) {
-			s.OtherNodes[ip] = nodes.Items[i].Name
-		}
-	}
-	return nil
-}
-
-func (o *Observer) health(ctx context.Context, _ string, s *plan.Snapshot) error {
-	failed, err := o.FailedNodes(ctx)
-	s.Health.Failed = len(failed)
-	return err
-}
-
-// otherClients finds the addresses of the snapshot that a record names for the current boot of another node.
-func (o *Observer) otherClients(ctx context.Context, s plan.Snapshot) (map[ceph.Address]string, error) {
-	others := map[ceph.Address]string{}
-	for _, address := range candidates(s) {
-		var pvs corev1.PersistentVolumeList
-		if err := o.Reader.List(ctx, &pvs, client.MatchingFields{indexVolumeClient: address.String()}, client.UnsafeDisableDeepCopy); err != nil {
-			return nil, fmt.Errorf("finding the records of client %s: %w", address, err)
-		}
-		for i := range pvs.Items {
-			for node, clients := range Record(&pvs.Items[i]) {
-				if node == s.Fence.Spec.NodeName || !slices.Contains(clients.Clients, address.String()) {
-					continue
-				}
-				var other corev1.Node
-				if err := o.Reader.Get(ctx, client.ObjectKey{Name: node}, &other); err != nil {
-					if apierrors.IsNotFound(err) {
-						continue
-					}
-					return nil, fmt.Errorf("reading node %s: %w", node, err)
-				}
-				if volume.BootID(&other) == clients.BootID {
-					others[address] = node
-				}
-			}
-		}
-	}
-	return others, nil
-}
-
-// candidates are the addresses that a decision about the snapshot may come to.
-func candidates(s plan.Snapshot) []ceph.Address {
-	var addresses []ceph.Address
-	for _, v := range s.Volumes {
-		for _, watcher := range v.Watchers {
-			addresses = append(addresses, watcher.Address)
-		}
-		if v.Record == nil {
-			continue
-		}
-		for _, text := range v.Record.Clients {
-			if address, err := ceph.ParseAddress(text); err == nil {
-				addresses = append(addresses, address)
-			}
-		}
-	}
-	slices.SortFunc(addresses, func(a, b ceph.Address) int { return strings.Compare(a.String(), b.String()) })
-	return slices.Compact(addresses)
 }
 
 func ignoreNotFound(err error, doing string) error {

@@ -1,10 +1,73 @@
 package plan
 
-// maxFailedShare of all nodes, in percent, may fail before the breaker opens; one node always may.
-const maxFailedShare = 34
+import (
+	"fmt"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"github.com/rbd-rescue/rbd-rescue/api/v1alpha1"
+	"github.com/rbd-rescue/rbd-rescue/volume"
+)
+
+// breakerSettle is how long a node that came back still counts as failed: where nodes come and go together, the fault is
+// not over with the first that answers. It is what keeps the breaker from closing and opening by turns, and needs no memory
+// (S8).
+const breakerSettle = time.Minute
+
+// Health is how many nodes there are and how many failed.
+type Health struct {
+	Nodes int
+	// Failed nodes, and those whose object is gone while volumes are attached to them.
+	Failed int
+	// Returned nodes have been Ready again for less than breakerSettle.
+	Returned int
+}
+
+// HealthOf counts the nodes; gone are those that only VolumeAttachments still name.
+func HealthOf(nodes []*corev1.Node, gone int, now time.Time) Health {
+	h := Health{Nodes: len(nodes) + gone, Failed: gone}
+	for _, node := range nodes {
+		if _, failed := volume.Failed(node); failed {
+			h.Failed++
+			continue
+		}
+		since, ready := volume.ReadySince(node)
+		joined := since.Sub(node.CreationTimestamp.Time) < breakerSettle
+		if age := now.Sub(since); ready && !joined && age >= 0 && age < breakerSettle {
+			h.Returned++
+		}
+	}
+	return h
+}
 
 // BreakerOpen tells whether so many nodes failed at once that it looks like a fault of the network or of the control
 // plane, not like that many dead machines (S7). Nothing new is fenced then; what was begun is finished.
-func BreakerOpen(h Health) bool {
-	return h.Failed > max(1, h.Nodes*maxFailedShare/100)
+func BreakerOpen(h Health, s Settings) bool {
+	limit, err := intstr.GetScaledValueFromIntOrPercent(&s.MaxFailedNodes, h.Nodes, false)
+	if err != nil {
+		limit = 0 // a setting that means nothing does not switch the breaker off
+	}
+	return h.Failed+h.Returned > max(1, limit)
+}
+
+// notNow says why nothing new is fenced at the moment, whatever the node: the breaker is open, or somebody paused it. What
+// a person asks for is done all the same.
+func notNow(s Snapshot) *refusal {
+	switch {
+	case s.Paused != "":
+		return &refusal{v1alpha1.ReasonPaused, fmt.Sprintf("Not fencing node %s: %s. Remove the annotation to go on.", s.NodeName, s.Paused)}
+	case BreakerOpen(s.Health, s.Settings):
+		return &refusal{v1alpha1.ReasonBreakerOpen, fmt.Sprintf("Not fencing node %s: %d of %d nodes failed at once%s, which looks like a fault of the network or the control plane. "+
+			"Nothing new is fenced until fewer nodes are failed.", s.NodeName, s.Health.Failed, s.Health.Nodes, returned(s.Health))}
+	}
+	return nil
+}
+
+func returned(h Health) string {
+	if h.Returned == 0 {
+		return ""
+	}
+	return fmt.Sprintf(" (and %d came back within the last minute)", h.Returned)
 }

@@ -30,18 +30,25 @@ func incident(options ...option) Snapshot {
 	pod.DeletionTimestamp = new(metav1.NewTime(now.Add(29 * time.Second)))
 	pod.DeletionGracePeriodSeconds = new(int64(30))
 	s := Snapshot{
-		Now: now,
+		Now: now, NodeName: "node-a", Settings: DefaultSettings(),
 		Fence: &v1alpha1.NodeFence{
 			ObjectMeta: metav1.ObjectMeta{Name: "node-a-1", UID: "nf", Finalizers: []string{v1alpha1.FinalizerFence}},
-			Spec:       v1alpha1.NodeFenceSpec{NodeName: "node-a", BootID: "boot-1", Reason: "Ready is Unknown (NodeStatusUnknown)"},
+			Spec: v1alpha1.NodeFenceSpec{
+				NodeName: "node-a", Automatic: true, BootID: "boot-1", MachineID: "machine-a", Reason: "Ready is Unknown (NodeStatusUnknown)",
+			},
 		},
 		Node:           nodeA(),
 		Policies:       map[string]v1alpha1.Policy{"shop": {Mode: v1alpha1.ModeRescue}},
 		UnfencedClaims: map[types.NamespacedName]string{},
 		OtherNodes:     map[netip.Addr]string{netip.MustParseAddr("10.0.0.2"): "node-b"},
 		OtherClients:   map[ceph.Address]string{},
-		Clusters:       map[string]Cluster{"c1": {Known: true, Map: ceph.OSDMap{Epoch: 10, Blocklist: map[ceph.Address]time.Time{}}}},
-		Health:         Health{Nodes: 3, Failed: 1},
+		OtherHosts:     map[netip.Addr]string{},
+		NodeAddressed:  map[string]bool{},
+		Clusters: map[string]Cluster{"c1": {
+			Known: true, Map: ceph.OSDMap{Epoch: 10, FSID: "f51d", Blocklist: map[ceph.Address]time.Time{}},
+			Daemons: map[netip.Addr]string{netip.MustParseAddr("10.0.0.200"): "a monitor"},
+		}},
+		Health: Health{Nodes: 3, Failed: 1},
 	}
 	s.Volumes = []Volume{heldVolume("pv-1", "data", "img", pod)}
 	s.Pods = []*corev1.Pod{pod}
@@ -60,7 +67,7 @@ func nodeA() *corev1.Node {
 				LastTransitionTime: metav1.NewTime(now.Add(-time.Minute)),
 			}},
 			Addresses:    []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: "10.0.0.1"}},
-			NodeInfo:     corev1.NodeSystemInfo{BootID: "boot-1"},
+			NodeInfo:     corev1.NodeSystemInfo{BootID: "boot-1", MachineID: "machine-a"},
 			VolumesInUse: []corev1.UniqueVolumeName{"kubernetes.io/csi/rbd.csi.ceph.com^pv-1"},
 		},
 	}
@@ -91,8 +98,17 @@ func heldVolume(name, claim, image string, users ...*corev1.Pod) Volume {
 		},
 		Attachments: []*storagev1.VolumeAttachment{attachment(name, "node-a")},
 		Users:       users,
-		Record:      &v1alpha1.NodeClients{BootID: "boot-1", Clients: []string{deadClient}},
+		Record:      recordOf(users...),
 	}
+}
+
+// recordOf is a record that was taken while these pods ran.
+func recordOf(pods ...*corev1.Pod) *v1alpha1.NodeClients {
+	record := &v1alpha1.NodeClients{BootID: "boot-1", MachineID: "machine-a", Clients: []string{deadClient}}
+	for _, pod := range pods {
+		record.Pods = append(record.Pods, pod.UID)
+	}
+	return record
 }
 
 func attachment(pv, node string) *storagev1.VolumeAttachment {
@@ -129,13 +145,13 @@ func (s *Snapshot) changeCluster(change func(*Cluster)) {
 func cephError(err error) option {
 	return func(s *Snapshot) {
 		s.Clusters["c1"] = Cluster{Known: true, Error: err}
-		s.Volumes[0].WatchersError = err
+		s.Volumes[0].UseError = err
 	}
 }
 
 func watcherAt(address string) option {
 	return func(s *Snapshot) {
-		s.Volumes[0].Watchers = append(s.Volumes[0].Watchers, ceph.Watcher{Address: ceph.MustParseAddress(address)})
+		s.Volumes[0].Use.Watchers = append(s.Volumes[0].Use.Watchers, ceph.Watcher{Address: ceph.MustParseAddress(address)})
 	}
 }
 

@@ -4,6 +4,9 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
 
 	"github.com/rbd-rescue/rbd-rescue/api/v1alpha1"
 	"github.com/rbd-rescue/rbd-rescue/ceph"
@@ -15,81 +18,172 @@ type refusal struct {
 	reason, message string
 }
 
-// clientsOf gives the clients through which the boot that failed writes to a volume: the record of that very boot, and
-// the watchers that are the node's, and what the incident has settled before: a fenced client no longer shows as a watcher.
+// sources are the addresses through which a boot writes to a volume, and where each is known from.
+type sources struct {
+	addresses []ceph.Address
+	from      map[ceph.Address]string
+}
+
+func (c *sources) add(address ceph.Address, from string) {
+	if c.from == nil {
+		c.from = map[ceph.Address]string{}
+	}
+	known, ok := c.from[address]
+	if !ok {
+		c.addresses = append(c.addresses, address)
+	}
+	switch {
+	case known == "":
+		c.from[address] = from
+	case from != "" && !slices.Contains(strings.Split(known, "+"), from):
+		c.from[address] = known + "+" + from
+	}
+}
+
+func (c *sources) has(address ceph.Address) bool { return slices.Contains(c.addresses, address) }
+
+// clientsOf gives the addresses to fence for a volume: what the incident settled before (a fenced client no longer shows as
+// a watcher), what a person names, the record of this very boot, and the watchers and lock owners that are the node's. Where one of this boot's clients may be missing among them it is the whole host; see hosts.
+//
 // It refuses (S2) when
-//   - Ceph does not tell the watchers;
-//   - the record cannot be read, or there is neither record nor watcher;
-//   - a client is rbd-rescue's own, or is recorded for, or lies on the address of, another node;
-//   - a watcher is nobody's that is known: it may be anybody's.
-func clientsOf(s Snapshot, v Volume) ([]ceph.Address, *refusal) {
-	if v.WatchersError != nil {
-		return nil, &refusal{v1alpha1.ReasonCephUnreachable, v.WatchersError.Error()}
+//   - Ceph does not tell who uses the image, or a record cannot be read;
+//   - an address is rbd-rescue's own, or is recorded for, or lies on the address of, another node;
+//   - a watcher or lock owner is nobody's that is known: it may be anybody's;
+//   - the whole host would have to be fenced, and that may not be.
+func clientsOf(s Snapshot, v Volume) (sources, *refusal) {
+	var clients sources
+	if v.UseError != nil {
+		return clients, &refusal{v1alpha1.ReasonCephUnreachable, v.UseError.Error()}
 	}
-	clients, r := settledClients(s, v)
+	known, r := collect(s, v, &clients)
 	if r != nil {
-		return nil, r
+		return clients, r
 	}
-	if v.Record != nil && v.Record.BootID == s.Fence.Spec.BootID {
-		for _, text := range v.Record.Clients {
-			address, err := ceph.ParseAddress(text)
-			if err != nil {
-				return nil, &refusal{v1alpha1.ReasonClientUnknown, fmt.Sprintf(
-					"annotation %s of PersistentVolume %s cannot be read: %v", v1alpha1.AnnotationClients, v.Name, err)}
-			}
-			if !slices.Contains(clients, address) {
-				clients = append(clients, address)
-			}
+	if !known {
+		hosts, r := hosts(s, v)
+		if r != nil {
+			return clients, r
+		}
+		for _, host := range hosts.addresses {
+			clients.add(host, hosts.from[host])
 		}
 	}
-	own := s.Clusters[v.ClusterID].Own
-	for _, watcher := range v.Watchers {
-		switch {
-		case slices.Contains(own, watcher.Address), slices.Contains(clients, watcher.Address):
-		case s.OtherClients[watcher.Address] != "":
-			clients = append(clients, watcher.Address) // refused below, with the other node's name
-		case !s.ownsAlone(watcher.Address.IP):
-			return nil, &refusal{v1alpha1.ReasonForeignClient, fmt.Sprintf(
-				"image %s is also open at %s, which is not known to be node %s; if it is a left-over client, end it, and the fence goes on by itself",
-				v.ImageName(), watcher.Address, s.nodeName())}
-		default:
-			clients = append(clients, watcher.Address)
-		}
-	}
-	if len(clients) == 0 {
-		return nil, &refusal{v1alpha1.ReasonClientUnknown, fmt.Sprintf(
-			"neither a record of boot %s nor a live watcher tells which Ceph client of node %s writes to image %s; make sure that the machine is off, then follow the manual runbook",
-			s.Fence.Spec.BootID, s.nodeName(), v.ImageName())}
-	}
-	for _, address := range clients {
-		if r := protected(s, v, address, own); r != nil {
-			return nil, r
+	for _, address := range clients.addresses {
+		if r := protected(s, v, address); r != nil {
+			return clients, r
 		}
 	}
 	return clients, nil
 }
 
-// settledClients are the clients that the incident settled for the volume in an earlier look.
-func settledClients(s Snapshot, v Volume) ([]ceph.Address, *refusal) {
-	var clients []ceph.Address
-	for _, entry := range s.Fence.Status.Volumes {
-		if entry.PersistentVolume != v.Name {
-			continue
-		}
-		for _, text := range entry.Clients {
+// collect gathers the addresses, and tells whether they are all that this boot can have.
+func collect(s Snapshot, v Volume, clients *sources) (known bool, r *refusal) {
+	unreadable := func(what string, err error) *refusal {
+		return &refusal{v1alpha1.ReasonClientUnknown, fmt.Sprintf("%s cannot be read: %v", what, err)}
+	}
+	settled := settledClients(s, v)
+	for _, list := range []struct {
+		texts []string
+		from  string
+		what  string
+	}{
+		{settled, "", "the NodeFence's own status"},
+		{s.Fence.Spec.Clients, "person", "spec.clients of the NodeFence"},
+		{recordedClients(s, v), "record", fmt.Sprintf("annotation %s of PersistentVolume %s", v1alpha1.AnnotationClients, v.Name)},
+	} {
+		for _, text := range list.texts {
 			address, err := ceph.ParseAddress(text)
 			if err != nil {
-				return nil, &refusal{v1alpha1.ReasonClientUnknown, fmt.Sprintf("the NodeFence's own status cannot be read: %v", err)}
+				return false, unreadable(list.what, err)
 			}
-			clients = append(clients, address)
+			clients.add(address, list.from)
 		}
 	}
-	return clients, nil
+	if v.RecordError != nil {
+		return false, unreadable(fmt.Sprintf("annotation %s of PersistentVolume %s", v1alpha1.AnnotationClients, v.Name), v.RecordError)
+	}
+	known = len(settled) > 0 || len(s.Fence.Spec.Clients) > 0 || recordIsComplete(s, v)
+	live, r := liveClients(s, v, clients)
+	return known || live, r
+}
+
+// liveClients takes the watchers and lock owners of the image that are the node's, and tells whether a watcher is among
+// them: a mapping has one watcher, so that there is no other then.
+func liveClients(s Snapshot, v Volume, clients *sources) (live bool, r *refusal) {
+	for _, watcher := range v.Use.Watchers {
+		mine, r := belongs(s, v, watcher.Address, clients)
+		if r != nil {
+			return false, r
+		}
+		if mine {
+			clients.add(watcher.Address, "watcher")
+			live = true
+		}
+	}
+	for _, owner := range v.Use.LockOwners {
+		mine, r := belongs(s, v, owner, clients)
+		if r != nil {
+			return false, r
+		}
+		if mine {
+			clients.add(owner, "lock")
+		}
+	}
+	return live, nil
+}
+
+// belongs tells whether a client that is seen on the image is the node's. One of another node is taken for its own as well,
+// so that protected refuses it by that node's name.
+func belongs(s Snapshot, v Volume, address ceph.Address, clients *sources) (bool, *refusal) {
+	switch {
+	case slices.Contains(s.Clusters[v.ClusterID].Own, address):
+		return false, nil
+	case clients.has(address), s.OtherClients[address] != "":
+		return true, nil
+	case !s.ownsAlone(address.IP):
+		return false, &refusal{v1alpha1.ReasonForeignClient, fmt.Sprintf(
+			"image %s is also open at %s, which is not known to be node %s; if it is a left-over client, end it, and the fence goes on by itself",
+			v.ImageName(), address, s.NodeName)}
+	default:
+		return true, nil
+	}
+}
+
+// settledClients are the addresses that the incident settled for the volume in an earlier look.
+func settledClients(s Snapshot, v Volume) []string {
+	for _, entry := range s.Fence.Status.Volumes {
+		if entry.PersistentVolume == v.Name {
+			return entry.Clients
+		}
+	}
+	return nil
+}
+
+func recordedClients(s Snapshot, v Volume) []string {
+	if v.Record == nil || v.Record.BootID != s.Fence.Spec.BootID {
+		return nil
+	}
+	return v.Record.Clients
+}
+
+// recordIsComplete tells whether the record is of this very boot, and was taken after every pod that has the image mapped on
+// the node had started: each new mapping may have made a client of its own. Where no pod is left to ask, the last one that
+// was there may not have been looked at.
+func recordIsComplete(s Snapshot, v Volume) bool {
+	users := usersOn(s.NodeName, v)
+	if len(recordedClients(s, v)) == 0 || len(users) == 0 {
+		return false
+	}
+	return !slices.ContainsFunc(users, func(pod *corev1.Pod) bool { return !v.Record.Covers(pod.UID) })
 }
 
 // protected refuses an address that somebody other than the failed node uses (S2).
-func protected(s Snapshot, v Volume, address ceph.Address, own []ceph.Address) *refusal {
-	if slices.Contains(own, address) {
+func protected(s Snapshot, v Volume, address ceph.Address) *refusal {
+	cluster := s.Clusters[v.ClusterID]
+	if isHost(address) {
+		return protectedHost(s, v, address.IP)
+	}
+	if slices.Contains(cluster.Own, address) {
 		return &refusal{v1alpha1.ReasonOwnClient, fmt.Sprintf("client %s of image %s is rbd-rescue's own", address, v.ImageName())}
 	}
 	if other := s.OtherClients[address]; other != "" {

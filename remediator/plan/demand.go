@@ -9,25 +9,31 @@ import (
 	"github.com/rbd-rescue/rbd-rescue/volume"
 )
 
-// demand tells whether Kubernetes, or a person, wants a held volume elsewhere: all pods that use it on the failed node
-// are Terminating, or they are gone and another pod waits for it. Otherwise it says what is missing.
+// demand tells whether Kubernetes, or a person, wants a held volume elsewhere: a person made the NodeFence, or all pods that
+// use it on the failed node are to go (on a silent node: Terminating; else: stuck), or they are gone and another pod waits
+// for it. Otherwise it says what is missing.
 //
 // Pods on the node that are finished do not count, as the attach/detach controller does not count them.
-func demand(node string, v Volume) (wanted bool, missing string) {
+func demand(s Snapshot, v Volume) (wanted bool, missing string) {
+	if s.Fence != nil && !s.Fence.Spec.Automatic && s.Fence.Active() {
+		return true, ""
+	}
 	waiting := false
-	stuck := 0
+	left := 0
 	for _, pod := range v.Users {
 		switch {
 		case volume.Finished(pod):
-		case pod.Spec.NodeName != node:
+		case pod.Spec.NodeName != s.NodeName:
 			waiting = waiting || !volume.Terminating(pod)
 		case !volume.Terminating(pod):
-			return false, fmt.Sprintf("pod %s/%s uses it on node %s and is not being deleted", pod.Namespace, pod.Name, node)
+			return false, fmt.Sprintf("pod %s/%s uses it on node %s and is not being deleted", pod.Namespace, pod.Name, s.NodeName)
+		case !overdue(s, pod):
+			return false, fmt.Sprintf("the kubelet of node %s still has time to end pod %s/%s", s.NodeName, pod.Namespace, pod.Name)
 		default:
-			stuck++
+			left++
 		}
 	}
-	if stuck > 0 || waiting {
+	if left > 0 || waiting {
 		return true, ""
 	}
 	return false, "no pod asks for it"
@@ -46,11 +52,11 @@ func usersOn(node string, v Volume) []*corev1.Pod {
 
 // heldBy tells whether the node still holds the volume as Kubernetes sees it: attached, in use, or used by a pod there.
 func heldBy(s Snapshot, v Volume) bool {
-	return attachmentTo(s.nodeName(), v) != nil || inUse(s.Node, v) || len(usersOn(s.nodeName(), v)) > 0
+	return attachmentTo(s.NodeName, v) != nil || inUse(s.Node, v) || len(usersOn(s.NodeName, v)) > 0
 }
 
 // wantedElsewhere tells whether the volume is wanted, and may be moved as far as its namespace goes.
 func wantedElsewhere(s Snapshot, v Volume) bool {
-	wanted, _ := demand(s.nodeName(), v)
+	wanted, _ := demand(s, v)
 	return wanted && s.Policies[v.Claim.Namespace].Mode == v1alpha1.ModeRescue
 }

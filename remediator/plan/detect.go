@@ -10,7 +10,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/rbd-rescue/rbd-rescue/api/v1alpha1"
-	"github.com/rbd-rescue/rbd-rescue/volume"
 )
 
 // breakerRecheck is how soon a failed node is looked at again while the breaker is open.
@@ -28,47 +27,46 @@ type Verdict struct {
 }
 
 // Detect decides whether a node's failure becomes an incident:
-//   - the node is gone, or has not failed: no
-//   - it has an active NodeFence: no, that one goes on
+//   - the node has not failed: no; if pods on it may become stuck, it is looked at again then
+//   - this boot has an active NodeFence: no, that one goes on
 //   - no volume that it holds is wanted elsewhere by a namespace in mode rescue: no
-//   - the breaker is open (S7): no, and it says so
-//   - the node never reported a bootID, so that the end of this boot could not be told (S3): no, and it says so
+//   - it is paused, or the breaker is open (S7): no, and it says so
+//   - nothing tells the node's bootID, so that the end of this boot could not be told (S3): no, and it says so
 //   - else: yes
 func Detect(s Snapshot) Verdict {
-	if s.Node == nil {
-		return Verdict{Why: "the node is gone"}
-	}
-	failure, failed := volume.Failed(s.Node)
+	failure, failed := failureOf(s)
 	if !failed {
-		return Verdict{Why: "the node has not failed"}
+		return Verdict{Why: "the node has not failed", Wait: untilStuck(s)}
 	}
-	if s.Fence != nil && s.Fence.Active() {
+	identity := IdentityOf(s)
+	if s.Fence != nil && s.Fence.Active() && (s.Fence.Spec.BootID == identity.BootID || s.Fence.Spec.BootID == "") {
 		return Verdict{Why: "NodeFence " + s.Fence.Name + " is active"}
 	}
 	wanted := wantedVolumes(s)
 	if len(wanted) == 0 {
 		return Verdict{Why: "no held volume is wanted elsewhere by a namespace in mode rescue"}
 	}
-	if BreakerOpen(s.Health) {
-		return Verdict{Why: "the breaker is open", Wait: breakerRecheck, Events: []Event{breakerEvent(s)}}
+	if r := notNow(s); r != nil {
+		return Verdict{Why: r.reason, Wait: breakerRecheck, Events: []Event{nodeEvent(s, r.reason, r.message)}}
 	}
-	bootID := volume.BootID(s.Node)
-	if bootID == "" {
-		return Verdict{Why: "the node has no bootID", Events: []Event{{
-			Regarding: nodeReference(s.Node), Type: corev1.EventTypeWarning, Reason: v1alpha1.ReasonFenceRefused, Action: "Fence",
-			Note: fmt.Sprintf("Refused to fence node %s: it never reported a bootID, so the end of its boot could not be told. Follow the manual runbook.", s.Node.Name),
-		}}}
+	if identity.BootID == "" {
+		return Verdict{Why: "the node's bootID is not known", Events: []Event{nodeEvent(s, v1alpha1.ReasonFenceRefused, fmt.Sprintf(
+			"Refused to fence node %s: nothing tells its bootID, so the end of its boot could not be told. Follow the manual runbook.", s.NodeName))}}
 	}
 	return Verdict{Create: &v1alpha1.NodeFence{
 		ObjectMeta: metav1.ObjectMeta{
-			Name:       incidentName(s.Node.Name, bootID, failure.Since),
+			Name:       incidentName(s.NodeName, identity.BootID, failure.Since),
 			Finalizers: []string{v1alpha1.FinalizerFence},
 		},
 		Spec: v1alpha1.NodeFenceSpec{
-			NodeName: s.Node.Name, BootID: bootID, Reason: failure.Reason,
-			MachineID: s.Node.Status.NodeInfo.MachineID, SystemUUID: s.Node.Status.NodeInfo.SystemUUID,
+			NodeName: s.NodeName, Automatic: true, BootID: identity.BootID, Reason: failure.Reason,
+			MachineID: identity.MachineID, SystemUUID: identity.SystemUUID,
 		},
 	}}
+}
+
+func nodeEvent(s Snapshot, reason, note string) Event {
+	return Event{Regarding: s.nodeReference(), Type: corev1.EventTypeWarning, Reason: reason, Action: "Fence", Note: note}
 }
 
 func wantedVolumes(s Snapshot) []Volume {
@@ -87,12 +85,4 @@ func incidentName(node, bootID string, since time.Time) string {
 	sum := sha256.Sum256([]byte(bootID + "\n" + since.UTC().Format(time.RFC3339)))
 	const maxNode = 253 - 1 - 10
 	return node[:min(len(node), maxNode)] + "-" + hex.EncodeToString(sum[:5])
-}
-
-func breakerEvent(s Snapshot) Event {
-	return Event{
-		Regarding: nodeReference(s.Node), Type: corev1.EventTypeWarning, Reason: v1alpha1.ReasonBreakerOpen, Action: "Fence",
-		Note: fmt.Sprintf("Not fencing node %s: %d of %d nodes failed at once, which looks like a fault of the network or the control plane. "+
-			"Nothing new is fenced until fewer nodes are failed.", s.Node.Name, s.Health.Failed, s.Health.Nodes),
-	}
 }

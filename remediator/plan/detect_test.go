@@ -24,15 +24,30 @@ func TestDetect(t *testing.T) {
 		"makes one after an earlier incident has ended": {
 			snapshot: incident(func(s *Snapshot) { s.Fence.Status.Phase = v1alpha1.PhaseLifted }), creates: true,
 		},
-		"makes none while one is active":             {snapshot: incident(), why: "is active"},
-		"makes none for a node that is Ready":        {snapshot: incident(noFence, nodeReady("boot-1")), why: "not failed"},
-		"makes none for a node that is gone":         {snapshot: incident(noFence, func(s *Snapshot) { s.Node = nil; s.Fence = nil }), why: "gone"},
-		"makes none without demand":                  {snapshot: incident(noFence, func(s *Snapshot) { s.Pods[0].DeletionTimestamp = nil }), why: "wanted"},
-		"makes none for a namespace that is out":     {snapshot: incident(noFence, func(s *Snapshot) { clear(s.Policies) }), why: "wanted"},
-		"makes none for a namespace that observes":   {snapshot: incident(noFence, observing), why: "wanted"},
-		"S3: refuses a node that has no bootID":      {snapshot: incident(noFence, func(s *Snapshot) { s.Node.Status.NodeInfo.BootID = "" }), why: "bootID", events: 1},
-		"S7: makes none while the breaker is open":   {snapshot: incident(noFence, func(s *Snapshot) { s.Health = Health{Nodes: 4, Failed: 2} }), why: "breaker", events: 1},
-		"S5: a pod's own annotations change nothing": {snapshot: incident(noFence, forged), why: "not failed"},
+		"makes none while one is active":      {snapshot: incident(), why: "is active"},
+		"makes none for a node that is Ready": {snapshot: incident(noFence, nodeReady("boot-1")), why: "not failed"},
+		"makes one of a node that is gone while volumes are attached to it": {
+			snapshot: incident(noFence, func(s *Snapshot) { s.Node = nil }), creates: true,
+		},
+		"makes none of a node that is gone and holds nothing": {
+			snapshot: incident(noFence, func(s *Snapshot) { s.Node, s.Volumes[0].Attachments = nil, nil }), why: "not failed",
+		},
+		"S3: refuses a node that is gone and whose boot no record tells": {
+			snapshot: incident(noFence, noRecord, func(s *Snapshot) { s.Node = nil }), why: "bootID", events: 1,
+		},
+		"makes one of a node that is not Ready and whose pod is stuck": {snapshot: incident(noFence, kubeletNotReady, stuckPod), creates: true},
+		"makes none while a kubelet that is not Ready has its time to end the pod": {
+			snapshot: incident(noFence, kubeletNotReady), why: "not failed",
+		},
+		"makes one of a node that is out of service and not Ready": {snapshot: incident(noFence, kubeletNotReady, outOfService), creates: true},
+		"makes none of a Ready node that is out of service":        {snapshot: incident(noFence, nodeReady("boot-1"), outOfService), why: "not failed"},
+		"makes none while it is paused":                            {snapshot: incident(noFence, paused), why: "Paused", events: 1},
+		"makes none without demand":                                {snapshot: incident(noFence, func(s *Snapshot) { s.Pods[0].DeletionTimestamp = nil }), why: "wanted"},
+		"makes none for a namespace that is out":                   {snapshot: incident(noFence, func(s *Snapshot) { clear(s.Policies) }), why: "wanted"},
+		"makes none for a namespace that observes":                 {snapshot: incident(noFence, observing), why: "wanted"},
+		"S3: refuses a node that has no bootID":                    {snapshot: incident(noFence, func(s *Snapshot) { s.Node.Status.NodeInfo.BootID = "" }), why: "bootID", events: 1},
+		"S7: makes none while the breaker is open":                 {snapshot: incident(noFence, func(s *Snapshot) { s.Health = Health{Nodes: 4, Failed: 2} }), why: "BreakerOpen", events: 1},
+		"S5: a pod's own annotations change nothing":               {snapshot: incident(noFence, forged), why: "not failed"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -53,6 +68,26 @@ func forged(s *Snapshot) {
 	s.Pods[0].Annotations = map[string]string{v1alpha1.AnnotationHeldVolumes: `[{"claim":"shop/data","volume":"pv-1","node":"node-a"}]`}
 }
 
+func kubeletNotReady(s *Snapshot) { s.Node.Status.Conditions[0].Status = corev1.ConditionFalse }
+
+func stuckPod(s *Snapshot) {
+	s.Pods[0].DeletionTimestamp.Time = now.Add(-s.Settings.StuckAfter - time.Second)
+}
+
+func outOfService(s *Snapshot) {
+	s.Node.Spec.Taints = append(s.Node.Spec.Taints, corev1.Taint{Key: corev1.TaintNodeOutOfService, Effect: corev1.TaintEffectNoExecute})
+}
+
+func paused(s *Snapshot) { s.Paused = "annotation rbd-rescue.io/paused on node node-a pauses it" }
+
+func TestDetectLooksAgainWhenAPodMayBeStuck(t *testing.T) {
+	t.Parallel()
+	s := incident(noFence, kubeletNotReady)
+	if v := Detect(s); v.Wait != s.Pods[0].DeletionTimestamp.Add(s.Settings.StuckAfter).Sub(now) {
+		t.Errorf("looks again after %s", v.Wait)
+	}
+}
+
 func TestIncidentNameIsTheSameForTheSameFailure(t *testing.T) {
 	t.Parallel()
 	name := incidentName("node-a", "boot-1", now)
@@ -69,25 +104,11 @@ func TestIncidentNameIsTheSameForTheSameFailure(t *testing.T) {
 	}
 }
 
-func TestBreaker(t *testing.T) {
-	t.Parallel()
-	for _, test := range []struct {
-		nodes, failed int
-		open          bool
-	}{
-		{1, 1, false}, {2, 1, false}, {2, 2, true}, {3, 1, false}, {3, 2, true}, {6, 2, false}, {6, 3, true}, {100, 34, false}, {100, 35, true}, {0, 0, false},
-	} {
-		if got := BreakerOpen(Health{Nodes: test.nodes, Failed: test.failed}); got != test.open {
-			t.Errorf("%d of %d failed: open is %v", test.failed, test.nodes, got)
-		}
-	}
-}
-
 func TestDemandIgnoresFinishedPods(t *testing.T) {
 	t.Parallel()
 	done := podOn("node-a", "job")
 	done.Status.Phase = corev1.PodSucceeded
-	if wanted, missing := demand("node-a", heldVolume("pv-1", "data", "img", done)); wanted {
+	if wanted, missing := demand(incident(noFence), heldVolume("pv-1", "data", "img", done)); wanted {
 		t.Errorf("a finished pod is demand (%s)", missing)
 	}
 }

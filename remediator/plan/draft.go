@@ -26,10 +26,12 @@ type draft struct {
 	steps  []Step
 	events []Event
 	wait   time.Duration
+	// from says where the addresses of this look are known from.
+	from map[clientKey]string
 }
 
 func newDraft(s Snapshot) *draft {
-	d := &draft{s: s, status: *s.Fence.Status.DeepCopy()}
+	d := &draft{s: s, status: *s.Fence.Status.DeepCopy(), from: map[clientKey]string{}}
 	d.status.ObservedGeneration = s.Fence.Generation
 	if d.status.Phase == "" {
 		d.status.Phase = v1alpha1.PhasePending
@@ -101,7 +103,7 @@ func (d *draft) announceNode(kind, reason, action, note string) {
 		d.announceFence(kind, reason, action, note)
 		return
 	}
-	d.announceBoth(nodeReference(d.s.Node), Event{Type: kind, Reason: reason, Action: action, Note: note})
+	d.announceBoth(d.s.nodeReference(), Event{Type: kind, Reason: reason, Action: action, Note: note})
 }
 
 // announceVolume tells a fact on the NodeFence and on the claim.

@@ -43,14 +43,17 @@ func (d *draft) applyJudgement(entry *v1alpha1.FencedVolume, v Volume, j judgeme
 	case j.refused != nil:
 		if entry.Phase != v1alpha1.VolumeRefused || entry.Reason != j.refused.reason {
 			d.announceVolume(v.Volume, warning, v1alpha1.ReasonVolumeRefused, "Release", fmt.Sprintf(
-				"Claim %s stays with failed node %s (%s): %s.", v.Claim, d.s.nodeName(), j.refused.reason, j.refused.message))
+				"Claim %s stays with failed node %s (%s): %s.", v.Claim, d.s.NodeName, j.refused.reason, j.refused.message))
 		}
 		entry.Phase, entry.Reason, entry.Message, entry.Clients = v1alpha1.VolumeRefused, j.refused.reason, j.refused.message, nil
 	case j.waiting != "":
 		entry.Phase, entry.Reason, entry.Message, entry.Clients = v1alpha1.VolumeHeld, v1alpha1.ReasonNoDemand, j.waiting, nil
 	default:
 		entry.Phase, entry.Reason, entry.Message = v1alpha1.VolumeHeld, v1alpha1.ReasonWaiting, "waits for the proof of the fence"
-		entry.Clients = mergeClients(entry.Clients, j.clients)
+		entry.Clients = mergeClients(entry.Clients, j.clients.addresses)
+		for address, from := range j.clients.from {
+			d.from[clientKey{v.ClusterID, address}] = from
+		}
 	}
 	if entry.DemandedAt == nil && j.waiting == "" {
 		entry.DemandedAt = d.demandedAt(v)
@@ -77,7 +80,7 @@ func mergeClients(known []string, clients []ceph.Address) []string {
 // demandedAt is when the first stuck pod was asked to go, or now where a pod just waits.
 func (d *draft) demandedAt(v Volume) *metav1.MicroTime {
 	var first *metav1.MicroTime
-	for _, pod := range usersOn(d.s.nodeName(), v) {
+	for _, pod := range usersOn(d.s.NodeName, v) {
 		if !volume.Terminating(pod) {
 			continue
 		}
@@ -93,7 +96,7 @@ func (d *draft) demandedAt(v Volume) *metav1.MicroTime {
 
 // settleClients puts the clients of the wanted volumes on the list of entries, before Ceph hears of them (S8).
 func (d *draft) settleClients(began bool) {
-	if !began && BreakerOpen(d.s.Health) {
+	if !began && d.s.Fence.Spec.Automatic && notNow(d.s) != nil {
 		return // S7; tellPending says so
 	}
 	for _, entry := range d.status.Volumes {
@@ -101,13 +104,14 @@ func (d *draft) settleClients(began bool) {
 			continue
 		}
 		v, _ := d.s.volume(entry.PersistentVolume)
-		for _, address := range entry.Clients {
+		for _, text := range entry.Clients {
+			address, err := ceph.ParseAddress(text)
 			known := slices.ContainsFunc(d.status.Clients, func(c v1alpha1.FencedClient) bool {
-				return c.ClusterID == v.ClusterID && c.Address == address
+				return c.ClusterID == v.ClusterID && c.Address == text
 			})
-			if !known {
+			if err == nil && !known {
 				d.status.Clients = append(d.status.Clients, v1alpha1.FencedClient{
-					ClusterID: v.ClusterID, Address: address, Source: sourceOf(v, address),
+					ClusterID: v.ClusterID, Address: text, Scope: scopeOf(address), Source: d.from[clientKey{v.ClusterID, address}],
 				})
 			}
 		}
@@ -117,26 +121,21 @@ func (d *draft) settleClients(began bool) {
 		d.status.Times.FencingAt = d.now()
 		d.announceNode(normal, v1alpha1.ReasonFenceStarted, "Fence", fmt.Sprintf(
 			"Fencing node %s (%s): its Ceph clients %s are put on the blocklist, since these claims are wanted elsewhere: %s.",
-			d.s.nodeName(), d.s.Fence.Spec.Reason, d.clientList(), d.wantedClaims()))
+			d.s.NodeName, d.why(), d.clientList(), d.wantedClaims()))
+		d.tellNeighbours()
 	}
 }
 
-func sourceOf(v Volume, address string) string {
-	recorded := v.Record != nil && slices.Contains(v.Record.Clients, address)
-	watching := slices.ContainsFunc(v.Watchers, func(w ceph.Watcher) bool { return w.Address.String() == address })
-	switch {
-	case recorded && watching:
-		return "record+watcher"
-	case watching:
-		return "watcher"
-	default:
-		return "record"
+func (d *draft) why() string {
+	if d.s.Fence.Spec.Automatic {
+		return d.s.Fence.Spec.Reason
 	}
+	return "a person asked for it"
 }
 
 // writeEntries adds or renews blocklist entries and notes how long they last.
-func (d *draft) writeEntries(began bool) {
-	for _, step := range entriesToWrite(d.s, d.status.Clients) {
+func (d *draft) writeEntries(state nodeState, began bool) {
+	for _, step := range entriesToWrite(d.s, d.status.Clients, state.acts() || d.status.Times.FencedAt != nil) {
 		d.steps = append(d.steps, step)
 		d.look(immediately)
 	}
@@ -165,7 +164,7 @@ func (d *draft) writeEntries(began bool) {
 	}
 	if began && renewed {
 		d.announceFence(normal, v1alpha1.ReasonFenceRenewed, "Renew", fmt.Sprintf(
-			"Renewing the blocklist entries of node %s: they were gone, or past half of their time.", d.s.nodeName()))
+			"Renewing the blocklist entries of node %s: they were gone, or past half of their time.", d.s.NodeName))
 	}
 }
 
@@ -183,7 +182,7 @@ func (d *draft) recordProof(proof verified) {
 		d.status.Times.FencedAt = d.now()
 		d.announceNode(normal, v1alpha1.ReasonNodeFenced, "Fence", fmt.Sprintf(
 			"Fenced node %s: Ceph refuses its clients %s, proven on every placement group that serves its volumes. "+
-				"The fence stays until the node is Ready with a new boot.", d.s.nodeName(), d.clientList()))
+				"The fence stays until the node is Ready with a new boot.", d.s.NodeName, d.clientList()))
 	}
 }
 

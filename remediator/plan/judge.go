@@ -7,7 +7,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/rbd-rescue/rbd-rescue/api/v1alpha1"
-	"github.com/rbd-rescue/rbd-rescue/ceph"
 	"github.com/rbd-rescue/rbd-rescue/volume"
 )
 
@@ -17,8 +16,8 @@ type judgement struct {
 	refused *refusal
 	// waiting says what is still missing before the volume counts as wanted; empty if it is wanted.
 	waiting string
-	// clients through which the failed boot writes to it.
-	clients []ceph.Address
+	// clients through which the failed boot writes to it, and where they are known from.
+	clients sources
 }
 
 func (j judgement) free() bool { return j.refused == nil && j.waiting == "" }
@@ -33,7 +32,7 @@ func judge(s Snapshot) map[string]judgement {
 		}
 	}
 	for changed := true; changed; {
-		changed = false
+		changed = refuseSharedClients(s, judgements)
 		for _, pod := range s.Pods {
 			mates := heldVolumes(s, pod)
 			for _, blocker := range mates {
@@ -62,7 +61,7 @@ func blockedBy(pod *corev1.Pod, blocker Volume, why judgement) judgement {
 
 // judgeAlone judges one volume and the pods that use it; the first reason not to release it counts.
 func judgeAlone(s Snapshot, v Volume) judgement {
-	if wanted, missing := demand(s.nodeName(), v); !wanted {
+	if wanted, missing := demand(s, v); !wanted {
 		return judgement{waiting: missing}
 	}
 	if v.FormError != nil {
@@ -76,7 +75,7 @@ func judgeAlone(s Snapshot, v Volume) judgement {
 		return judgement{refused: &refusal{v1alpha1.ReasonUnknownCluster, fmt.Sprintf(
 			"no Ceph cluster with clusterID %q is in rbd-rescue's configuration", v.ClusterID)}}
 	}
-	for _, pod := range usersOn(s.nodeName(), v) {
+	for _, pod := range usersOn(s.NodeName, v) {
 		if r := podRefusal(s, pod); r != nil {
 			return judgement{refused: r}
 		}
@@ -88,22 +87,31 @@ func judgeAlone(s Snapshot, v Volume) judgement {
 // podRefusal says why a stuck pod must not be force-deleted: a fence of RBD clients does not stop its other writes (S6),
 // or nobody would make it again.
 func podRefusal(s Snapshot, pod *corev1.Pod) *refusal {
-	if name := volume.UnfencedStorage(pod); name != "" {
+	policy := s.Policies[pod.Namespace]
+	if storage := unfencedStorage(s, pod); storage != "" && !policy.UnfencedStorage {
 		return &refusal{v1alpha1.ReasonUnfencedStorage, fmt.Sprintf(
-			"pod %s/%s also uses volume %q, which cannot be fenced here", pod.Namespace, pod.Name, name)}
+			"pod %s/%s also writes to %s, which cannot be fenced here; make sure that node %s is off before you delete it by hand, or allow it: kubectl annotate namespace %s %s=%s",
+			pod.Namespace, pod.Name, storage, s.NodeName, pod.Namespace, v1alpha1.AnnotationAllow, v1alpha1.AllowUnfencedStorage)}
+	}
+	if metav1.GetControllerOf(pod) == nil && !policy.BarePods {
+		return &refusal{v1alpha1.ReasonBarePod, fmt.Sprintf(
+			"pod %s/%s has no controller that would make it again; make sure that node %s is off before you delete it by hand, or allow it: kubectl annotate namespace %s %s=%s",
+			pod.Namespace, pod.Name, s.NodeName, pod.Namespace, v1alpha1.AnnotationAllow, v1alpha1.AllowBarePods)}
+	}
+	return nil
+}
+
+// unfencedStorage is the first storage of a pod that a fence of RBD clients does not reach; empty for none.
+func unfencedStorage(s Snapshot, pod *corev1.Pod) string {
+	if name := volume.UnfencedStorage(pod); name != "" {
+		return fmt.Sprintf("volume %q", name)
 	}
 	for _, claim := range volume.Claims(pod, pod.Namespace) {
 		if storage, ok := s.UnfencedClaims[claim]; ok {
-			return &refusal{v1alpha1.ReasonUnfencedStorage, fmt.Sprintf(
-				"pod %s/%s also writes to claim %s (%s), which cannot be fenced here", pod.Namespace, pod.Name, claim, storage)}
+			return fmt.Sprintf("claim %s (%s)", claim, storage)
 		}
 	}
-	if metav1.GetControllerOf(pod) == nil {
-		return &refusal{v1alpha1.ReasonBarePod, fmt.Sprintf(
-			"pod %s/%s has no controller that would make it again, so it is not deleted and nothing is fenced for it; make sure that node %s is off before you delete it by hand",
-			pod.Namespace, pod.Name, s.nodeName())}
-	}
-	return nil
+	return ""
 }
 
 // heldVolumes are the held volumes that a pod of the node uses.

@@ -8,6 +8,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/rbd-rescue/rbd-rescue/api/v1alpha1"
+	"github.com/rbd-rescue/rbd-rescue/ceph"
 )
 
 // Decision is what Next decides: the status to store, then the events to announce, then the steps to carry out, and when
@@ -22,8 +23,9 @@ type Decision struct {
 // Next decides what to do next about an incident. It expects nothing of what came before it but what the snapshot shows,
 // so that it goes on after a crash at any point (S8).
 //   - ended (lifted or cancelled): let the object go if somebody deleted it
-//   - the same machine is Ready with another boot: lift (S3); cancelled if nothing was ever asked of Ceph
-//   - nothing asked of Ceph yet, and the node is Ready again: cancelled, nothing was done
+//   - the same machine is Ready with another boot, or a person says that the boot is over: lift (S3); cancelled if nothing
+//     was ever asked of Ceph
+//   - nothing came of it yet, and the node is Ready again: cancelled, nothing was done
 //   - the failed node holds volumes that are wanted: settle their clients, or refuse (S2, S6), and ask for their entries
 //   - entries that are missing or half-way to their end: write them (S4)
 //   - volumes whose clients are proven to be cut off, while nothing is heard of the node: release (S1)
@@ -35,9 +37,10 @@ func Next(s Snapshot) Decision {
 		if s.Fence.DeletionTimestamp != nil && slices.Contains(s.Fence.Finalizers, v1alpha1.FinalizerFence) {
 			d.steps = append(d.steps, ReleaseFinalizer{})
 		}
-	case len(d.status.Clients) > 0 && state == nodeRebooted:
-		d.lift()
-	case len(d.status.Clients) == 0 && (readyAgain(state) || s.Fence.DeletionTimestamp != nil):
+	case len(d.status.Clients) > 0 && (state == nodeRebooted || overridden(s)):
+		d.lift(state)
+	case len(d.status.Clients) == 0 && (backAgain(state) || s.Fence.DeletionTimestamp != nil),
+		state == nodeReturned && d.neverListed():
 		d.cancel(state)
 	default:
 		d.carryOn(state)
@@ -45,20 +48,50 @@ func Next(s Snapshot) Decision {
 	return Decision{Status: d.status, Events: d.events, Steps: d.steps, Wait: d.wait}
 }
 
-func readyAgain(state nodeState) bool {
+func backAgain(state nodeState) bool {
 	return state == nodeRebooted || state == nodeReturned || state == nodeReplaced
 }
 
+// inDoubtFor is how long an entry may still arrive in Ceph after it was asked for: the time-outs of the monitors' client
+// (ceph/librados) with a margin.
+const inDoubtFor = time.Minute
+
+// neverListed tells whether no entry of the incident was ever seen in Ceph, and none can arrive there any more.
+func (d *draft) neverListed() bool {
+	if d.status.Times.FencedAt != nil || len(d.status.Clients) == 0 || d.s.Now.Sub(d.status.Times.FencingAt.Time) < inDoubtFor {
+		return false
+	}
+	for _, c := range d.status.Clients {
+		cluster := d.s.Clusters[c.ClusterID]
+		address, err := ceph.ParseAddress(c.Address)
+		if cluster.Error != nil || !cluster.Known || err != nil || c.Until != nil || listed(cluster, address, d.s.Now) {
+			return false
+		}
+	}
+	return true
+}
+
+// cutsOff tells whether an entry of the incident is in Ceph, as far as is known.
+func (d *draft) cutsOff() bool {
+	return d.status.Times.FencedAt != nil ||
+		slices.ContainsFunc(d.status.Clients, func(c v1alpha1.FencedClient) bool { return c.Until != nil })
+}
+
 func (d *draft) cancel(state nodeState) {
-	d.status.Phase = v1alpha1.PhaseCancelled
-	why := fmt.Sprintf("node %s is Ready again", d.s.nodeName())
-	if !readyAgain(state) {
+	why := fmt.Sprintf("node %s is Ready again", d.s.NodeName)
+	if !backAgain(state) {
 		why = "the NodeFence was deleted"
 	}
+	if len(d.status.Clients) > 0 && tainted(d.s.Node) { // first, since nobody looks at it any more afterwards
+		d.steps = append(d.steps, UntaintNode{Node: d.s.Node.Name, UID: d.s.Node.UID})
+		d.look(immediately)
+		return
+	}
+	d.status.Phase = v1alpha1.PhaseCancelled
 	d.say("Cancelled before anything was done: " + why)
 	d.condition(v1alpha1.ConditionFenced, false, v1alpha1.ReasonFenceCancelled)
 	d.announceNode(normal, v1alpha1.ReasonFenceCancelled, "Fence", fmt.Sprintf(
-		"Did not fence node %s: %s before the fence began. Nothing was done.", d.s.nodeName(), why))
+		"Did not fence node %s: %s before the fence began. Nothing was done.", d.s.NodeName, why))
 	if d.s.Fence.DeletionTimestamp != nil {
 		d.look(immediately) // to let the object go
 	}
@@ -66,12 +99,11 @@ func (d *draft) cancel(state nodeState) {
 
 // carryOn is the way of an incident from its first look to its recovery.
 func (d *draft) carryOn(state nodeState) {
-	if d.status.Times.NotReadyAt == nil {
+	if d.status.Times.NotReadyAt == nil && state != nodeAsked {
 		d.status.Times.NotReadyAt = notReadySince(d.s)
 	}
-	silent := state == nodeFailed || (state == nodeGone && len(d.status.Clients) > 0)
 	began := len(d.status.Clients) > 0
-	if silent {
+	if state.acts() {
 		d.settleVolumes()
 		d.settleClients(began)
 	}
@@ -79,14 +111,16 @@ func (d *draft) carryOn(state nodeState) {
 		d.tellPending(state)
 		return
 	}
-	if state != nodeGone && !tainted(d.s.Node) {
+	if d.s.Node != nil && !tainted(d.s.Node) && (state.acts() || d.cutsOff()) {
 		d.steps = append(d.steps, TaintNode{Node: d.s.Node.Name, UID: d.s.Node.UID})
 	}
-	d.writeEntries(began)
+	d.writeEntries(state, began)
 	proof, missing := verify(d.s, d.status.Clients)
 	d.recordProof(proof)
-	if silent {
+	if state.acts() {
 		d.beginRelease(proof)
+	}
+	if state.acts() || sameBoot(d.s) { // what was begun is finished, also when the kubelet answers again
 		d.steps = append(d.steps, release(proof, d.s, d.status.Volumes)...)
 	}
 	d.followVolumes()

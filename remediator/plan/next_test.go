@@ -55,13 +55,37 @@ func refusedBecause(reason string) effect {
 	}
 }
 
+// nextCase is a snapshot, and what a user sees of the decision about it.
+type nextCase struct {
+	snapshot Snapshot
+	want     effect
+}
+
+func checkNext(t *testing.T, cases map[string]nextCase) {
+	t.Helper()
+	for name, test := range cases {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			if diff := cmp.Diff(test.want, effectOf(Next(test.snapshot))); diff != "" {
+				t.Errorf("unexpected effect (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+var started = []string{"NodeFence FenceStarted", "Node FenceStarted"}
+
+// fencingWith is the effect of the first decision, with the entries that it asks for.
+func fencingWith(entries string) effect {
+	return effect{
+		Phase: v1alpha1.PhaseFencing, Fenced: "FenceUnproven", Volume: "Held Waiting",
+		Steps: []string{taint, "add " + entries + " to the blocklist of cluster c1 for 8760h0m0s"}, Events: started,
+	}
+}
+
 func TestNext(t *testing.T) {
 	t.Parallel()
-	started := []string{"NodeFence FenceStarted", "Node FenceStarted"}
-	for name, test := range map[string]struct {
-		snapshot Snapshot
-		want     effect
-	}{
+	checkNext(t, map[string]nextCase{
 		"settles the recorded client and asks for its entry": {
 			snapshot: incident(),
 			want: effect{
@@ -187,9 +211,6 @@ func TestNext(t *testing.T) {
 		"S2: refuses when nothing tells the client": {
 			snapshot: incident(noRecord), want: refusedBecause("ClientUnknown"),
 		},
-		"S2: refuses a record of another boot": {
-			snapshot: incident(func(s *Snapshot) { s.Volumes[0].Record.BootID = "boot-0" }), want: refusedBecause("ClientUnknown"),
-		},
 		"S2: refuses a record that cannot be read": {
 			snapshot: incident(func(s *Snapshot) { s.Volumes[0].Record.Clients = []string{"10.0.0.1"} }), want: refusedBecause("ClientUnknown"),
 		},
@@ -255,7 +276,7 @@ func TestNext(t *testing.T) {
 		"refuses a cluster that is not configured": {
 			snapshot: incident(func(s *Snapshot) {
 				s.Clusters["c1"] = Cluster{Error: ceph.ErrUnknownCluster}
-				s.Volumes[0].WatchersError = ceph.ErrUnknownCluster
+				s.Volumes[0].UseError = ceph.ErrUnknownCluster
 			}),
 			want: refusedBecause("UnknownCluster"),
 		},
@@ -271,11 +292,8 @@ func TestNext(t *testing.T) {
 			want: effect{Phase: v1alpha1.PhasePending, Fenced: "NoDemand", Volume: "Held NoDemand"},
 		},
 		"takes a pod that waits elsewhere as demand when the old one is gone": {
-			snapshot: incident(func(s *Snapshot) { s.Pods, s.Volumes[0].Users = nil, []*corev1.Pod{podOn("", "db-0")} }),
-			want: effect{
-				Phase: v1alpha1.PhaseFencing, Fenced: "FenceUnproven", Volume: "Held Waiting",
-				Steps: []string{taint, fence}, Events: started,
-			},
+			snapshot: incident(func(s *Snapshot) { s.Pods, s.Volumes[0].Users = nil, []*corev1.Pod{podOn("", "db-0")} }, watcherAt(deadClient)),
+			want:     fencingWith(deadClient),
 		},
 		"S7: fences nothing new while the breaker is open": {
 			snapshot: incident(func(s *Snapshot) { s.Health = Health{Nodes: 6, Failed: 3} }),
@@ -370,14 +388,7 @@ func TestNext(t *testing.T) {
 			}),
 			want: effect{Phase: v1alpha1.PhaseLifted, Steps: []string{"remove the finalizer from the NodeFence"}},
 		},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			if diff := cmp.Diff(test.want, effectOf(Next(test.snapshot))); diff != "" {
-				t.Errorf("unexpected effect (-want +got):\n%s", diff)
-			}
-		})
-	}
+	})
 }
 
 // Kubernetes takes events of one object for one if they differ in their note alone.

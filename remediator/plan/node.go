@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"cmp"
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
@@ -10,54 +11,90 @@ import (
 	"github.com/rbd-rescue/rbd-rescue/volume"
 )
 
-// nodeState is what the node of an incident is now, as the boot that failed sees it.
+// nodeState is what the node of an incident is now, as the boot that is fenced sees it.
 type nodeState int
 
 const (
-	// nodeFailed: nothing was heard of the boot that failed.
+	// nodeFailed: the boot has failed.
 	nodeFailed nodeState = iota
 	// nodeGone: the API has no such node any more; what the machine does is not known.
 	nodeGone
+	// nodeAsked: it answers, and a person wants this very boot fenced.
+	nodeAsked
 	// nodeReturned: Ready with the boot that failed: its mappings may be left.
 	nodeReturned
 	// nodeRebooted: the same machine, Ready with another boot: the one that failed is over (S3).
 	nodeRebooted
 	// nodeReplaced: another machine has taken the node's name; what became of the one that failed is not known (S3).
 	nodeReplaced
-	// nodeUnsettled: its kubelet answers but is not Ready, or another boot has failed in turn. Nothing is released.
+	// nodeUnsettled: its kubelet answers but is not Ready, or another boot has failed in turn. Nothing new is released.
 	nodeUnsettled
 )
 
 func stateOf(s Snapshot) nodeState {
+	if s.Fence.Spec.BootID == "" {
+		return nodeUnsettled // whose end could never be told (S3)
+	}
 	if s.Node == nil {
 		return nodeGone
 	}
 	sameBoot := volume.BootID(s.Node) == s.Fence.Spec.BootID
-	_, failed := volume.Failed(s.Node)
+	_, failed := failureOf(s)
 	switch {
+	case failed && sameBoot:
+		return nodeFailed
+	case sameBoot && !s.Fence.Spec.Automatic:
+		return nodeAsked
 	case volume.Ready(s.Node) && sameBoot:
 		return nodeReturned
 	case volume.Ready(s.Node) && !sameMachine(s):
 		return nodeReplaced
 	case volume.Ready(s.Node) && volume.BootID(s.Node) != "":
 		return nodeRebooted
-	case failed && sameBoot:
-		return nodeFailed
 	default:
 		return nodeUnsettled
 	}
 }
 
-func sameMachine(s Snapshot) bool {
-	info := s.Node.Status.NodeInfo
-	return info.MachineID == s.Fence.Spec.MachineID && info.SystemUUID == s.Fence.Spec.SystemUUID
+// acts tells whether volumes may be taken from a node in this state.
+func (state nodeState) acts() bool {
+	return state == nodeFailed || state == nodeGone || state == nodeAsked
 }
 
-func (s Snapshot) nodeName() string {
+// sameMachine compares what the NodeFence knows of the machine; where it knows nothing, no machine is the same.
+func sameMachine(s Snapshot) bool {
+	info, spec := s.Node.Status.NodeInfo, s.Fence.Spec
+	return cmp.Or(spec.MachineID, spec.SystemUUID) != "" &&
+		(spec.MachineID == "" || spec.MachineID == info.MachineID) &&
+		(spec.SystemUUID == "" || spec.SystemUUID == info.SystemUUID)
+}
+
+// sameBoot tells whether the node reports the boot that is fenced.
+func sameBoot(s Snapshot) bool { return s.Node != nil && volume.BootID(s.Node) == s.Fence.Spec.BootID }
+
+// Identity is a boot of a machine.
+type Identity struct {
+	BootID, MachineID, SystemUUID string
+}
+
+// IdentityOf is the node's last boot: as the Node object says, or, where it is gone, as the records of its volumes agree.
+// The bootID is empty if that is not known.
+func IdentityOf(s Snapshot) Identity {
 	if s.Node != nil {
-		return s.Node.Name
+		info := s.Node.Status.NodeInfo
+		return Identity{BootID: info.BootID, MachineID: info.MachineID, SystemUUID: info.SystemUUID}
 	}
-	return s.Fence.Spec.NodeName
+	var identity Identity
+	for _, v := range s.Volumes {
+		if v.Record == nil || attachmentTo(s.NodeName, v) == nil {
+			continue
+		}
+		if identity.BootID != "" && identity.BootID != v.Record.BootID {
+			return Identity{}
+		}
+		identity = Identity{BootID: v.Record.BootID, MachineID: v.Record.MachineID}
+	}
+	return identity
 }
 
 // attachmentTo is the volume's VolumeAttachment to a node; nil for none.
@@ -85,5 +122,5 @@ func inUse(node *corev1.Node, v Volume) bool {
 }
 
 func tainted(node *corev1.Node) bool {
-	return slices.ContainsFunc(node.Spec.Taints, func(t corev1.Taint) bool { return t.Key == v1alpha1.TaintFenced })
+	return node != nil && slices.ContainsFunc(node.Spec.Taints, func(t corev1.Taint) bool { return t.Key == v1alpha1.TaintFenced })
 }

@@ -18,6 +18,10 @@ func (d *draft) beginRelease(proof verified) {
 		if !ok || entry.Phase != v1alpha1.VolumeHeld || entry.Reason != v1alpha1.ReasonWaiting || !proof.covers(v.ClusterID, entry.Clients) {
 			continue
 		}
+		if watcher := watching(v, entry.Clients); watcher != "" {
+			entry.Message = fmt.Sprintf("client %s is cut off, but Ceph still shows it as a watcher of the image", watcher)
+			continue
+		}
 		entry.Phase, entry.Reason, entry.Message = v1alpha1.VolumeReleasing, "", ""
 		entry.ReleasingAt = d.now()
 	}
@@ -25,7 +29,7 @@ func (d *draft) beginRelease(proof verified) {
 
 // followVolumes sees which volumes have left the node and which run elsewhere.
 func (d *draft) followVolumes() {
-	node := d.s.nodeName()
+	node := d.s.NodeName
 	for i := range d.status.Volumes {
 		entry := &d.status.Volumes[i]
 		v, ok := d.s.volume(entry.PersistentVolume)
@@ -71,17 +75,19 @@ func runningOn(node string, v Volume) *corev1.Pod {
 
 // tellPending says why nothing was asked of Ceph yet, and when it is looked at again.
 func (d *draft) tellPending(state nodeState) {
-	node := d.s.nodeName()
+	node := d.s.NodeName
 	before := d.was(v1alpha1.ConditionFenced)
 	refused, allRefused := d.refusals()
 	phase, reason, note := v1alpha1.PhasePending, "", ""
+	later := notNow(d.s)
 	switch {
-	case state == nodeGone:
-		reason, note = v1alpha1.ReasonWaiting, fmt.Sprintf("Node object %s is gone; nothing is fenced for a node that Kubernetes no longer knows", node)
+	case d.s.Fence.Spec.BootID == "":
+		phase, reason, note = v1alpha1.PhaseRefused, v1alpha1.ReasonFenceRefused, fmt.Sprintf(
+			"Refused to fence node %s: nothing tells its bootID, so the end of its boot could not be told; correct nodeName, or name the boot in spec.bootID", node)
 	case state == nodeUnsettled:
 		reason, note = v1alpha1.ReasonWaiting, fmt.Sprintf("The kubelet of node %s answers again, but the node is not Ready; nothing is fenced while it answers", node)
-	case BreakerOpen(d.s.Health):
-		reason, note = v1alpha1.ReasonBreakerOpen, breakerEvent(d.s).Note
+	case later != nil && d.s.Fence.Spec.Automatic:
+		reason, note = later.reason, later.message
 	case d.unreachable() != "":
 		reason, note = v1alpha1.ReasonCephUnreachable, fmt.Sprintf("Cannot fence node %s, so nothing is released; trying again: %s", node, d.unreachable())
 	case allRefused:
@@ -99,8 +105,8 @@ func (d *draft) tellPending(state nodeState) {
 	switch reason {
 	case v1alpha1.ReasonCephUnreachable:
 		d.announceNode(warning, v1alpha1.ReasonCephUnreachable, "Fence", note)
-	case v1alpha1.ReasonBreakerOpen:
-		d.announceNode(warning, v1alpha1.ReasonBreakerOpen, "Fence", note)
+	case v1alpha1.ReasonBreakerOpen, v1alpha1.ReasonPaused:
+		d.announceNode(warning, reason, "Fence", note)
 	default:
 		if phase == v1alpha1.PhaseRefused {
 			d.announceNode(warning, v1alpha1.ReasonFenceRefused, "Fence", note)
@@ -145,7 +151,7 @@ func (d *draft) tally() tally {
 			t.wanted++
 			t.releasing++
 		case v1alpha1.VolumeReleased:
-			if v, ok := d.s.volume(entry.PersistentVolume); ok && waitsElsewhere(d.s.nodeName(), v) {
+			if v, ok := d.s.volume(entry.PersistentVolume); ok && waitsElsewhere(d.s.NodeName, v) {
 				t.wanted++
 				t.recovering++
 			}
@@ -177,7 +183,7 @@ func waitsElsewhere(node string, v Volume) bool {
 // tellProgress sets phase, message and conditions of an incident whose fence has begun, and when to look again.
 func (d *draft) tellProgress(state nodeState, missing map[string]refusal) {
 	t := d.tally()
-	node := d.s.nodeName()
+	node := d.s.NodeName
 	d.status.Progress = fmt.Sprintf("%d/%d", t.recovered, t.wanted)
 	proven := d.allProven()
 	switch {
@@ -203,7 +209,8 @@ func (d *draft) tellProgress(state nodeState, missing map[string]refusal) {
 		d.say(fmt.Sprintf("Node %s is back with the boot that was cut off, and stays fenced: reboot it", node))
 	}
 	if state == nodeReplaced {
-		d.say(fmt.Sprintf("Another machine has taken the name of node %s; the one that was cut off may still run, so its clients stay fenced", node))
+		d.say(fmt.Sprintf("Another machine has taken the name of node %s; the one that was cut off may still run, so its clients stay fenced: make sure that it is off, then: kubectl annotate nodefence %s %s=%s",
+			node, d.s.Fence.Name, v1alpha1.AnnotationLift, d.s.Fence.Spec.BootID))
 	}
 	d.setConditions(state, t, proven, missing)
 	d.look(d.nextLook(t, proven))
@@ -224,7 +231,7 @@ func (d *draft) setConditions(state nodeState, t tally, proven bool, missing map
 		d.condition(v1alpha1.ConditionFenced, false, reason)
 		if reason == v1alpha1.ReasonCephUnreachable && reason != fencedBefore {
 			d.announceNode(warning, reason, "Fence", fmt.Sprintf(
-				"Cannot prove the fence of node %s, so nothing is released; trying again: %s.", d.s.nodeName(), firstMissing(missing)))
+				"Cannot prove the fence of node %s, so nothing is released; trying again: %s.", d.s.NodeName, firstMissing(missing)))
 		}
 	}
 	released := proven && t.releasing == 0 && t.refused == 0
@@ -239,8 +246,9 @@ func (d *draft) setConditions(state nodeState, t tally, proven bool, missing map
 	if liftedBefore != v1alpha1.ReasonNodeStillFenced {
 		d.announceNode(warning, v1alpha1.ReasonNodeStillFenced, "Lift", fmt.Sprintf(
 			"Node %s is Ready again with the boot that was cut off (%s). Its old RBD mappings may be left, and would write again if the fence were lifted, "+
-				"so it stays fenced and tainted. Reboot it: the fence is lifted by itself once it is Ready with a new boot.",
-			d.s.nodeName(), d.s.Fence.Spec.BootID))
+				"so it stays fenced and tainted. Reboot it: the fence is lifted by itself once it is Ready with a new boot. "+
+				"If no RBD mapping of that boot is left on it (/sys/bus/rbd/devices is empty), you may also lift it: kubectl annotate nodefence %s %s=%s",
+			d.s.NodeName, d.s.Fence.Spec.BootID, d.s.Fence.Name, v1alpha1.AnnotationLift, d.s.Fence.Spec.BootID))
 	}
 }
 

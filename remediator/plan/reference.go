@@ -7,8 +7,9 @@ import (
 	"github.com/rbd-rescue/rbd-rescue/volume"
 )
 
-func nodeReference(node *corev1.Node) corev1.ObjectReference {
-	return corev1.ObjectReference{APIVersion: "v1", Kind: "Node", Name: node.Name, UID: node.UID}
+// nodeReference names the node, be there such an object or not.
+func (s Snapshot) nodeReference() corev1.ObjectReference {
+	return corev1.ObjectReference{APIVersion: "v1", Kind: "Node", Name: s.NodeName, UID: s.nodeOrEmpty().UID}
 }
 
 func podReference(pod *corev1.Pod) corev1.ObjectReference {

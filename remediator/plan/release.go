@@ -29,11 +29,12 @@ func release(proof verified, s Snapshot, volumes []v1alpha1.FencedVolume) []Step
 			continue
 		}
 		released[v.Name] = true
-		if inUse(s.Node, v) {
+		users := len(usersOn(s.NodeName, v))
+		if inUse(s.Node, v) && (silent(s) || users == 0) { // a kubelet that answers ends its pods first
 			clear.UniqueNames = append(clear.UniqueNames, v.UniqueName)
 		}
-		va := attachmentTo(s.nodeName(), v)
-		if va != nil && len(usersOn(s.nodeName(), v)) == 0 && entry.ReleasingAt != nil &&
+		va := attachmentTo(s.NodeName, v)
+		if va != nil && users == 0 && entry.ReleasingAt != nil &&
 			s.Now.Sub(entry.ReleasingAt.Time) > attachmentPatience {
 			steps = append(steps, DeleteAttachment{Name: va.Name, UID: va.UID})
 		}
@@ -43,10 +44,11 @@ func release(proof verified, s Snapshot, volumes []v1alpha1.FencedVolume) []Step
 		steps = append(steps, clear)
 	}
 	for _, pod := range s.Pods {
-		if volume.Terminating(pod) && allReleased(s, pod, released) {
+		asked := stateOf(s) == nodeAsked && !volume.Terminating(pod)
+		if (overdue(s, pod) || asked) && allReleased(s, pod, released) {
 			steps = append(steps, DeletePod{
 				Namespace: pod.Namespace, Name: pod.Name, UID: pod.UID, ResourceVersion: pod.ResourceVersion,
-				Done: podDeletedEvents(s, pod),
+				Graceful: asked, Done: podDeletedEvents(s, pod, asked),
 			})
 		}
 	}
@@ -64,12 +66,16 @@ func allReleased(s Snapshot, pod *corev1.Pod, released map[string]bool) bool {
 	return len(volumes) > 0 && podRefusal(s, pod) == nil
 }
 
-func podDeletedEvents(s Snapshot, pod *corev1.Pod) []Event {
+func podDeletedEvents(s Snapshot, pod *corev1.Pod, graceful bool) []Event {
+	reason := v1alpha1.ReasonPodForceDeleted
 	note := fmt.Sprintf("Force-deleted pod %s/%s, which was stuck on fenced node %s; Ceph refuses its writes, so its replacement may start elsewhere.",
-		pod.Namespace, pod.Name, s.nodeName())
-	return both(podReference(pod), fenceReference(s.Fence), Event{
-		Type: normal, Reason: v1alpha1.ReasonPodForceDeleted, Action: "DeletePod", Note: note,
-	})
+		pod.Namespace, pod.Name, s.NodeName)
+	if graceful {
+		reason = v1alpha1.ReasonPodDeleted
+		note = fmt.Sprintf("Deleted pod %s/%s on fenced node %s: Ceph refuses its writes. If the kubelet does not end it, it is force-deleted %s after its grace period.",
+			pod.Namespace, pod.Name, s.NodeName, s.Settings.StuckAfter)
+	}
+	return both(podReference(pod), fenceReference(s.Fence), Event{Type: normal, Reason: reason, Action: "DeletePod", Note: note})
 }
 
 func (s Snapshot) volume(name string) (Volume, bool) {

@@ -13,12 +13,18 @@ const entryTTL = 365 * 24 * time.Hour
 
 // entriesToWrite are the clients whose entry is not in the blocklist or has lived half its time, by cluster (S4). A
 // cluster that does not answer has none: it is tried again when it answers.
-func entriesToWrite(s Snapshot, clients []v1alpha1.FencedClient) []AddToBlocklist {
+//
+// Entries that were never proven are first ones: they are written only while the node is to be fenced (S2). One that came
+// back before them goes on unharmed; what is listed already stays so.
+func entriesToWrite(s Snapshot, clients []v1alpha1.FencedClient, first bool) []AddToBlocklist {
 	var steps []AddToBlocklist
 	for _, c := range clients {
 		cluster := s.Clusters[c.ClusterID]
 		address, err := ceph.ParseAddress(c.Address)
 		if err != nil || !cluster.Known || cluster.Error != nil || listed(cluster, address, s.Now.Add(entryTTL/2)) {
+			continue
+		}
+		if !first && !listed(cluster, address, s.Now) {
 			continue
 		}
 		at := slices.IndexFunc(steps, func(step AddToBlocklist) bool { return step.ClusterID == c.ClusterID })

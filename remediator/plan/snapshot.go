@@ -17,6 +17,8 @@ import (
 // the informer cache: they are read, never changed.
 type Snapshot struct {
 	Now time.Time
+	// NodeName is the node that the decision is about, be there such a node or not.
+	NodeName string
 	// Fence is the node's NodeFence; nil in Detect while there is none.
 	Fence *v1alpha1.NodeFence
 	// Node is nil when the API has no such node any more.
@@ -36,8 +38,18 @@ type Snapshot struct {
 	OtherClients map[ceph.Address]string
 	// Clusters by clusterID; only clusters that Volumes or the NodeFence name. Not filled for Detect.
 	Clusters map[string]Cluster
+	// OtherHosts are the IP addresses on which a record names a client of the current boot of another node.
+	OtherHosts map[netip.Addr]string
+	// NodeAddressed are the clusters, by clusterID, whose recorded clients all lie on an address that their node reports: only
+	// there an unknown client of a node can be taken to lie on one of its addresses, too.
+	NodeAddressed map[string]bool
+	// OtherFences are the other active NodeFences: what they ask for is not this one's to remove.
+	OtherFences []*v1alpha1.NodeFence
 	// Health of all nodes, for the breaker.
 	Health Health
+	// Paused says who asked that nothing new is fenced; empty for nobody.
+	Paused   string
+	Settings Settings
 }
 
 // Volume is one RBD volume and who has to do with it.
@@ -51,10 +63,12 @@ type Volume struct {
 	Users []*corev1.Pod
 	// Record are the clients recorded for the failed node; nil if there is no record.
 	Record *v1alpha1.NodeClients
-	// Watchers of the image now. Not filled for Detect.
-	Watchers []ceph.Watcher
-	// WatchersError says why Ceph did not tell the watchers.
-	WatchersError error
+	// RecordError says why the record cannot be read.
+	RecordError error
+	// Use is what Ceph says about who uses the image now. Not filled for Detect.
+	Use ceph.ImageUse
+	// UseError says why Ceph did not tell.
+	UseError error
 }
 
 // Cluster is what one Ceph cluster says.
@@ -70,9 +84,8 @@ type Cluster struct {
 	Barrier uint32
 	// BarrierError says which proof is missing.
 	BarrierError error
-}
-
-// Health counts nodes.
-type Health struct {
-	Nodes, Failed int
+	// Daemons are the hosts of the cluster's own daemons; read only where a whole host may have to be fenced.
+	Daemons map[netip.Addr]string
+	// DaemonsError says why they could not be read.
+	DaemonsError error
 }

@@ -52,11 +52,13 @@ type ClearVolumesInUse struct {
 	UniqueNames []string
 }
 
-// DeletePod deletes a pod of the fenced node with no grace period, if it is still exactly the pod that was judged.
+// DeletePod deletes a pod of the fenced node, if it is still exactly the pod that was judged.
 type DeletePod struct {
 	Namespace, Name string
 	UID             types.UID
 	ResourceVersion string
+	// Graceful leaves it to a kubelet that answers to end the pod; else there is no grace period.
+	Graceful bool
 	// Done is announced once the pod is deleted.
 	Done []Event
 }
@@ -91,7 +93,12 @@ func (s UntaintNode) String() string { return "remove the taint from node " + s.
 func (s ClearVolumesInUse) String() string {
 	return fmt.Sprintf("clear %s from volumesInUse of node %s", strings.Join(s.UniqueNames, ", "), s.Node)
 }
-func (s DeletePod) String() string        { return "force-delete pod " + s.Namespace + "/" + s.Name }
+func (s DeletePod) String() string {
+	if s.Graceful {
+		return "delete pod " + s.Namespace + "/" + s.Name
+	}
+	return "force-delete pod " + s.Namespace + "/" + s.Name
+}
 func (s DeleteAttachment) String() string { return "delete VolumeAttachment " + s.Name }
 func (ReleaseFinalizer) String() string   { return "remove the finalizer from the NodeFence" }
 

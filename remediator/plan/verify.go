@@ -60,6 +60,20 @@ func (p verified) covers(clusterID string, addresses []string) bool {
 	return len(addresses) > 0
 }
 
+// watching is a fenced client that still shows as a watcher of a volume. The blocklist ends watches at once (facts/ceph.md);
+// while one stays, ceph-csi would not map the image elsewhere ("still being used").
+func watching(v Volume, addresses []string) string {
+	for _, watcher := range v.Use.Watchers {
+		for _, text := range addresses {
+			address, err := ceph.ParseAddress(text)
+			if err == nil && (address == watcher.Address || isHost(address) && address.IP == watcher.Address.IP) {
+				return watcher.Address.String()
+			}
+		}
+	}
+	return ""
+}
+
 func (p verified) epoch(clusterID string, address ceph.Address) uint32 {
 	return p.epochs[clientKey{clusterID, address}]
 }

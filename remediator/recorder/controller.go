@@ -8,12 +8,14 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/util/workqueue"
 	"k8s.io/utils/clock"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -106,13 +108,20 @@ func (c *Controller) Reconcile(ctx context.Context, request reconcile.Request) (
 
 func (c *Controller) look(ctx context.Context, v volume.Volume, pv *corev1.PersistentVolume, attached []*corev1.Node) (sighting, error) {
 	s := sighting{record: observe.Record(pv), attached: attached}
+	users, err := c.Observer.Users(ctx, v.Claim)
+	if err != nil {
+		return s, err
+	}
+	s.running = running(users)
 	cluster, err := c.Clusters.Get(ctx, v.ClusterID)
 	if err != nil {
 		return s, err
 	}
-	if s.watchers, err = cluster.Watchers(ctx, ceph.Image{Pool: v.Pool, Namespace: v.Namespace, Name: v.Image}); err != nil {
+	use, err := cluster.Inspect(ctx, ceph.Image{Pool: v.Pool, Namespace: v.Namespace, Name: v.Image})
+	if err != nil {
 		return s, err
 	}
+	s.watchers = use.Watchers
 	if s.own, err = cluster.OwnAddresses(ctx); err != nil {
 		return s, err
 	}
@@ -125,6 +134,20 @@ func (c *Controller) look(ctx context.Context, v volume.Volume, pv *corev1.Persi
 		s.others[watcher.Address.IP] = owner
 	}
 	return s, nil
+}
+
+// running are the UIDs of the running pods by node, sorted, so that the same pods make the same record.
+func running(pods []*corev1.Pod) map[string][]types.UID {
+	uids := map[string][]types.UID{}
+	for _, pod := range pods {
+		if pod.Status.Phase == corev1.PodRunning {
+			uids[pod.Spec.NodeName] = append(uids[pod.Spec.NodeName], pod.UID)
+		}
+	}
+	for _, list := range uids {
+		slices.Sort(list)
+	}
+	return uids
 }
 
 // save writes the record if it says something new, under an optimistic lock: it replaces the whole annotation.

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/rbd-rescue/rbd-rescue/api/v1alpha1"
 	"github.com/rbd-rescue/rbd-rescue/ceph"
@@ -24,16 +25,22 @@ type sighting struct {
 	// watchers of the image, and rbd-rescue's own addresses.
 	watchers []ceph.Watcher
 	own      []ceph.Address
+	// running are the pods that ran with the volume, by the node's name, listed before the watchers were.
+	running map[string][]types.UID
 	// others are the addresses that nodes which do not have the volume report as their own.
 	others map[netip.Addr]string
 }
 
-// next gives the record after a sighting, and whether every attached node has a client of its current boot in it.
+// next gives the record after a sighting, and whether for every attached node it has the clients of the current boot, looked
+// at since each pod there runs.
 //
 // A watcher belongs to a node if it lies on an address of that node and of no other, or if the volume is attached to
 // that node alone and the watcher can be nobody else's: not rbd-rescue's, not on the address of another node, not
 // recorded for another node of this volume. Only nodes that are Ready are recorded: after a failure a watcher may be
 // anybody's (rook#14832).
+//
+// A pod counts as looked at only when it ran before the watchers were listed, and one of them is the node's: each new
+// mapping may be a new client.
 func next(s sighting) (v1alpha1.ClientRecord, bool) {
 	record := v1alpha1.ClientRecord{}
 	maps.Copy(record, s.record)
@@ -44,12 +51,19 @@ func next(s sighting) (v1alpha1.ClientRecord, bool) {
 			continue
 		}
 		entry := record[node.Name]
+		var before []string // clients of the boot before: their watches outlive it for a while
 		if entry.BootID != volume.BootID(node) || entry.NodeUID != node.UID {
-			entry = v1alpha1.NodeClients{NodeUID: node.UID, BootID: volume.BootID(node)} // the boot before is over
+			before = entry.Clients
+			entry = v1alpha1.NodeClients{NodeUID: node.UID, BootID: volume.BootID(node), MachineID: node.Status.NodeInfo.MachineID}
 		}
+		running, seen := s.running[node.Name], false
 		for _, watcher := range s.watchers {
 			text := watcher.Address.String()
-			if s.belongs(watcher.Address, node) && !slices.Contains(entry.Clients, text) {
+			if !s.belongs(watcher.Address, node) || slices.Contains(before, text) {
+				continue
+			}
+			seen = true
+			if !slices.Contains(entry.Clients, text) {
 				entry.Clients = append(slices.Clone(entry.Clients), text)
 			}
 		}
@@ -58,9 +72,17 @@ func next(s sighting) (v1alpha1.ClientRecord, bool) {
 			continue
 		}
 		entry.Clients = entry.Clients[max(0, len(entry.Clients)-clientsKept):]
+		if seen {
+			entry.Pods = running
+		}
+		complete = complete && coversAll(entry, running)
 		record[node.Name] = entry
 	}
 	return record, complete
+}
+
+func coversAll(entry v1alpha1.NodeClients, pods []types.UID) bool {
+	return !slices.ContainsFunc(pods, func(pod types.UID) bool { return !entry.Covers(pod) })
 }
 
 func (s sighting) belongs(address ceph.Address, node *corev1.Node) bool {

@@ -19,7 +19,7 @@ func node(name, ip, boot string, ready corev1.ConditionStatus) *corev1.Node {
 		Status: corev1.NodeStatus{
 			Conditions: []corev1.NodeCondition{{Type: corev1.NodeReady, Status: ready}},
 			Addresses:  []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: ip}},
-			NodeInfo:   corev1.NodeSystemInfo{BootID: boot},
+			NodeInfo:   corev1.NodeSystemInfo{BootID: boot, MachineID: "machine-" + name},
 		},
 	}
 }
@@ -33,7 +33,12 @@ func watchers(addresses ...string) []ceph.Watcher {
 }
 
 func clientsOf(boot string, addresses ...string) v1alpha1.NodeClients {
-	return v1alpha1.NodeClients{NodeUID: "a", BootID: boot, Clients: addresses}
+	return v1alpha1.NodeClients{NodeUID: "a", BootID: boot, MachineID: "machine-a", Clients: addresses}
+}
+
+func covering(clients v1alpha1.NodeClients, pods ...types.UID) v1alpha1.NodeClients {
+	clients.Pods = pods
+	return clients
 }
 
 func TestNextRecord(t *testing.T) {
@@ -81,6 +86,25 @@ func TestNextRecord(t *testing.T) {
 			want:     v1alpha1.ClientRecord{"a": clientsOf("boot-1", "10.0.0.1:0/43")},
 			complete: true,
 		},
+		"takes no client of the boot before for one of this boot": {
+			seen: sighting{
+				record:   v1alpha1.ClientRecord{"a": clientsOf("boot-0", "10.0.0.1:0/42")},
+				attached: []*corev1.Node{a}, watchers: watchers("10.0.0.1:0/42"), running: map[string][]types.UID{"a": {"pod-1"}},
+			},
+			want: v1alpha1.ClientRecord{"a": clientsOf("boot-0", "10.0.0.1:0/42")},
+		},
+		"notes the pods that ran before it looked": {
+			seen:     sighting{attached: []*corev1.Node{a}, watchers: watchers("10.0.0.1:0/42"), running: map[string][]types.UID{"a": {"pod-1"}}},
+			want:     v1alpha1.ClientRecord{"a": covering(clientsOf("boot-1", "10.0.0.1:0/42"), "pod-1")},
+			complete: true,
+		},
+		"looks again while a pod runs through a client that it does not see": {
+			seen: sighting{
+				record:   v1alpha1.ClientRecord{"a": covering(clientsOf("boot-1", "10.0.0.1:0/42"), "pod-1")},
+				attached: []*corev1.Node{a}, running: map[string][]types.UID{"a": {"pod-2"}},
+			},
+			want: v1alpha1.ClientRecord{"a": covering(clientsOf("boot-1", "10.0.0.1:0/42"), "pod-1")},
+		},
 		"S2: never takes a watcher on another node's address": {
 			seen: sighting{attached: []*corev1.Node{a}, watchers: watchers("10.0.0.2:0/7"), others: others},
 			want: v1alpha1.ClientRecord{},
@@ -107,7 +131,7 @@ func TestNextRecord(t *testing.T) {
 			seen: sighting{attached: []*corev1.Node{a, b}, watchers: watchers("10.0.0.1:0/42", "10.0.0.2:0/7")},
 			want: v1alpha1.ClientRecord{
 				"a": clientsOf("boot-1", "10.0.0.1:0/42"),
-				"b": {NodeUID: "b", BootID: "boot-9", Clients: []string{"10.0.0.2:0/7"}},
+				"b": {NodeUID: "b", BootID: "boot-9", MachineID: "machine-b", Clients: []string{"10.0.0.2:0/7"}},
 			},
 			complete: true,
 		},

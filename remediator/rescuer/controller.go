@@ -3,6 +3,7 @@ package rescuer
 import (
 	"context"
 	"fmt"
+	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -41,6 +42,17 @@ type Controller struct {
 	Observer  *observe.Observer
 	Clusters  *ceph.Clusters
 	Announcer *announce.Announcer
+
+	incidents nodeLocks
+}
+
+// nodeLocks keep two incidents of one node apart: one must not remove an entry while the other proves it.
+type nodeLocks struct{ byNode sync.Map }
+
+func (l *nodeLocks) lock(node string) (unlock func()) {
+	lock, _ := l.byNode.LoadOrStore(node, &sync.Mutex{})
+	lock.(*sync.Mutex).Lock()
+	return lock.(*sync.Mutex).Unlock
 }
 
 // AddTo wires the controller's watches.
@@ -73,10 +85,10 @@ func (c *Controller) Reconcile(ctx context.Context, request reconcile.Request) (
 		}
 		return reconcile.Result{}, fmt.Errorf("reading NodeFence %s: %w", request.Name, err)
 	}
-	if nf.DeletionTimestamp == nil && controllerutil.AddFinalizer(nf, v1alpha1.FinalizerFence) { // one that a person made
-		if err := c.Client.Update(ctx, nf); err != nil {
-			return reconcile.Result{}, fmt.Errorf("adding the finalizer to NodeFence %s: %w", nf.Name, err)
-		}
+	unlock := c.incidents.lock(nf.Spec.NodeName)
+	defer unlock()
+	if err := c.adopt(ctx, nf); err != nil {
+		return reconcile.Result{}, err
 	}
 	snapshot, err := c.Observer.Incident(ctx, nf)
 	if err != nil {
@@ -89,11 +101,36 @@ func (c *Controller) Reconcile(ctx context.Context, request reconcile.Request) (
 		}
 		return reconcile.Result{}, fmt.Errorf("recording the plan for node %s: %w", nf.Spec.NodeName, err)
 	}
-	if err := c.execute(ctx, nf, next.Steps); err != nil {
+	if err := c.execute(ctx, nf, snapshot.Node, next.Steps); err != nil {
 		c.tellFailure(nf, err)
 		return reconcile.Result{}, fmt.Errorf("carrying out the plan for node %s: %w", nf.Spec.NodeName, err)
 	}
 	return reconcile.Result{RequeueAfter: next.Wait}, nil
+}
+
+// adopt completes a NodeFence that a person made: with the finalizer, and with the boot that is meant if none is named.
+func (c *Controller) adopt(ctx context.Context, nf *v1alpha1.NodeFence) error {
+	if nf.DeletionTimestamp != nil {
+		return nil
+	}
+	changed := controllerutil.AddFinalizer(nf, v1alpha1.FinalizerFence)
+	if nf.Spec.BootID == "" {
+		snapshot, err := c.Observer.Node(ctx, nf.Spec.NodeName)
+		if err != nil {
+			return fmt.Errorf("observing node %s: %w", nf.Spec.NodeName, err)
+		}
+		if identity := plan.IdentityOf(snapshot); identity.BootID != "" {
+			nf.Spec.BootID, nf.Spec.MachineID, nf.Spec.SystemUUID = identity.BootID, identity.MachineID, identity.SystemUUID
+			changed = true
+		}
+	}
+	if !changed {
+		return nil
+	}
+	if err := c.Client.Update(ctx, nf); err != nil {
+		return fmt.Errorf("completing NodeFence %s: %w", nf.Name, err)
+	}
+	return nil
 }
 
 // report stores the status if it changed, and then announces what it says.

@@ -20,6 +20,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
 
 	"github.com/rbd-rescue/rbd-rescue/api/v1alpha1"
+	"github.com/rbd-rescue/rbd-rescue/ceph"
 	"github.com/rbd-rescue/rbd-rescue/remediator/plan"
 	"github.com/rbd-rescue/rbd-rescue/volume"
 )
@@ -29,14 +30,15 @@ const writesAtOnce = 16
 
 // execute carries out the steps of one decision. Every step is idempotent and carries its own precondition; one that no
 // longer holds is no error: the next look decides anew. Steps of one kind do not wait for each other.
-func (c *Controller) execute(ctx context.Context, nf *v1alpha1.NodeFence, steps []plan.Step) error {
-	if slices.ContainsFunc(steps, releases) {
-		silent, err := c.stillSilent(ctx, nf)
+func (c *Controller) execute(ctx context.Context, nf *v1alpha1.NodeFence, judged *corev1.Node, steps []plan.Step) error {
+	hurts := func(step plan.Step) bool { return takesFromNode(nf, step) }
+	if slices.ContainsFunc(steps, hurts) {
+		same, err := c.stillAsJudged(ctx, nf.Spec.NodeName, judged)
 		if err != nil {
 			return err
 		}
-		if !silent {
-			steps = slices.DeleteFunc(slices.Clone(steps), releases)
+		if !same {
+			steps = slices.DeleteFunc(slices.Clone(steps), hurts)
 		}
 	}
 	slots := make(chan struct{}, writesAtOnce)
@@ -56,8 +58,12 @@ func (c *Controller) execute(ctx context.Context, nf *v1alpha1.NodeFence, steps 
 	return errors.Join(failed...)
 }
 
-func releases(step plan.Step) bool {
+// takesFromNode tells whether a step takes something from the node that is right only while the node is as it was judged:
+// its first entries (S2; later ones must be renewed whatever the node does, S4), and every release.
+func takesFromNode(nf *v1alpha1.NodeFence, step plan.Step) bool {
 	switch step.(type) {
+	case plan.AddToBlocklist:
+		return nf.Status.Times.FencedAt == nil
 	case plan.ClearVolumesInUse, plan.DeletePod, plan.DeleteAttachment:
 		return true
 	default:
@@ -65,19 +71,23 @@ func releases(step plan.Step) bool {
 	}
 }
 
-// stillSilent reads the node from the API itself right before something is released: the cache may be old, and a kubelet
-// that answers again looks after its pods itself.
-func (c *Controller) stillSilent(ctx context.Context, nf *v1alpha1.NodeFence) (bool, error) {
+// stillAsJudged reads the node from the API itself: the cache may be old, and a kubelet that answers again looks after its
+// pods itself.
+func (c *Controller) stillAsJudged(ctx context.Context, name string, judged *corev1.Node) (bool, error) {
 	node := &corev1.Node{}
-	err := c.Live.Get(ctx, client.ObjectKey{Name: nf.Spec.NodeName}, node)
+	err := c.Live.Get(ctx, client.ObjectKey{Name: name}, node)
 	switch {
 	case apierrors.IsNotFound(err):
-		return true, nil
+		return judged == nil, nil
 	case err != nil:
-		return false, fmt.Errorf("reading node %s before the release: %w", nf.Spec.NodeName, err)
+		return false, fmt.Errorf("reading node %s before anything is taken from it: %w", name, err)
+	}
+	if judged == nil || node.UID != judged.UID || volume.BootID(node) != volume.BootID(judged) {
+		return false, nil
 	}
 	_, failed := volume.Failed(node)
-	return failed && volume.BootID(node) == nf.Spec.BootID, nil
+	_, failedBefore := volume.Failed(judged)
+	return failed == failedBefore && volume.ReadyStatus(node) == volume.ReadyStatus(judged), nil
 }
 
 func (c *Controller) carryOut(ctx context.Context, nf *v1alpha1.NodeFence, step plan.Step) error {
@@ -93,7 +103,11 @@ func (c *Controller) carryOut(ctx context.Context, nf *v1alpha1.NodeFence, step 
 		if err != nil {
 			return err
 		}
-		return cluster.RemoveFromBlocklist(ctx, s.Clients)
+		clients, err := c.notNeeded(ctx, nf, s.Clients)
+		if err != nil {
+			return err
+		}
+		return cluster.RemoveFromBlocklist(ctx, clients)
 	case plan.TaintNode:
 		return c.changeTaints(ctx, s.Node, s.UID, withTaint)
 	case plan.UntaintNode:
@@ -109,6 +123,24 @@ func (c *Controller) carryOut(ctx context.Context, nf *v1alpha1.NodeFence, step 
 	default:
 		return fmt.Errorf("no way to carry out %T", step)
 	}
+}
+
+// notNeeded leaves out the entries that another active NodeFence asks for, as the API itself says: the decision was taken
+// from a cache (S3).
+func (c *Controller) notNeeded(ctx context.Context, nf *v1alpha1.NodeFence, clients []ceph.Address) ([]ceph.Address, error) {
+	var list v1alpha1.NodeFenceList
+	if err := c.Live.List(ctx, &list); err != nil {
+		return nil, fmt.Errorf("listing NodeFences: %w", err)
+	}
+	var others []*v1alpha1.NodeFence
+	for i := range list.Items {
+		if list.Items[i].Name != nf.Name {
+			others = append(others, &list.Items[i])
+		}
+	}
+	return slices.DeleteFunc(slices.Clone(clients), func(address ceph.Address) bool {
+		return plan.NeededBy(others, address.String()) != ""
+	}), nil
 }
 
 func withTaint(taints []corev1.Taint) []corev1.Taint {
@@ -190,11 +222,16 @@ func clearPatch(node *corev1.Node, s plan.ClearVolumesInUse) []patchOperation {
 // judged again.
 func (c *Controller) deletePod(ctx context.Context, s plan.DeletePod) error {
 	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: s.Namespace, Name: s.Name}}
-	err := c.Client.Delete(ctx, pod, client.GracePeriodSeconds(0),
-		client.Preconditions{UID: &s.UID, ResourceVersion: new(s.ResourceVersion)})
+	options := []client.DeleteOption{client.Preconditions{UID: &s.UID, ResourceVersion: new(s.ResourceVersion)}}
+	if !s.Graceful {
+		options = append(options, client.GracePeriodSeconds(0))
+	}
+	err := c.Client.Delete(ctx, pod, options...)
 	switch {
 	case err == nil:
-		podsDeleted.Inc()
+		if !s.Graceful {
+			podsDeleted.Inc()
+		}
 		c.Announcer.Announce(s.Done...)
 		return nil
 	case apierrors.IsNotFound(err):

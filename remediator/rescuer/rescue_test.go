@@ -14,6 +14,7 @@ import (
 	storagev1 "k8s.io/api/storage/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/tools/events"
 	clocktesting "k8s.io/utils/clock/testing"
@@ -27,6 +28,7 @@ import (
 	"github.com/rbd-rescue/rbd-rescue/ceph/cephtest"
 	"github.com/rbd-rescue/rbd-rescue/remediator/announce"
 	"github.com/rbd-rescue/rbd-rescue/remediator/observe"
+	"github.com/rbd-rescue/rbd-rescue/remediator/plan"
 )
 
 const (
@@ -115,7 +117,9 @@ func (f fakeIndexer) IndexField(_ context.Context, o client.Object, field string
 }
 
 func objects() []client.Object {
-	record, err := json.Marshal(v1alpha1.ClientRecord{"node-a": {NodeUID: "a", BootID: "boot-1", Clients: []string{deadClient}}})
+	record, err := json.Marshal(v1alpha1.ClientRecord{
+		"node-a": {NodeUID: "a", BootID: "boot-1", Clients: []string{deadClient}, Pods: []types.UID{"old"}},
+	})
 	if err != nil {
 		panic(err)
 	}
@@ -164,7 +168,7 @@ func objects() []client.Object {
 		},
 		&v1alpha1.NodeFence{
 			ObjectMeta: metav1.ObjectMeta{Name: "nf", UID: "nf", Finalizers: []string{v1alpha1.FinalizerFence}},
-			Spec:       v1alpha1.NodeFenceSpec{NodeName: "node-a", BootID: "boot-1"},
+			Spec:       v1alpha1.NodeFenceSpec{NodeName: "node-a", Automatic: true, BootID: "boot-1"},
 		},
 	}
 }
@@ -214,7 +218,7 @@ func (w *world) controller() *Controller {
 	clusters := ceph.NewClusters(map[string]ceph.Dial{"c1": func(context.Context) (ceph.Conn, error) { return w.ceph, nil }})
 	return &Controller{
 		Client: w.client, Live: w.client, Clusters: clusters,
-		Observer:  &observe.Observer{Reader: w.client, Clusters: clusters, Clock: clock},
+		Observer:  &observe.Observer{Reader: w.client, Clusters: clusters, Clock: clock, Settings: plan.DefaultSettings()},
 		Announcer: announce.New(w.events, clock),
 	}
 }

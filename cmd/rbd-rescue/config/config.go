@@ -8,7 +8,11 @@ import (
 	"os"
 	"strings"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
 	"sigs.k8s.io/yaml"
+
+	"github.com/rbd-rescue/rbd-rescue/remediator/plan"
 )
 
 const (
@@ -22,6 +26,25 @@ type Configuration struct {
 	Kind       string `json:"kind"`
 	// CephClusters are the clusters whose clients may be fenced.
 	CephClusters []CephCluster `json:"cephClusters"`
+	// SharedClients, MaxFailedNodes and StuckAfter are those of plan.Settings; what is left out has its default.
+	SharedClients  plan.SharedClients  `json:"sharedClients,omitempty"`
+	MaxFailedNodes *intstr.IntOrString `json:"maxFailedNodes,omitempty"`
+	StuckAfter     *metav1.Duration    `json:"stuckAfter,omitempty"`
+}
+
+// Settings are the choices that the file makes, and the defaults of the others.
+func (c *Configuration) Settings() plan.Settings {
+	settings := plan.DefaultSettings()
+	if c.SharedClients != "" {
+		settings.SharedClients = c.SharedClients
+	}
+	if c.MaxFailedNodes != nil {
+		settings.MaxFailedNodes = *c.MaxFailedNodes
+	}
+	if c.StuckAfter != nil {
+		settings.StuckAfter = c.StuckAfter.Duration
+	}
+	return settings
 }
 
 // CephCluster is one cluster, as ceph-csi knows it.
@@ -91,7 +114,7 @@ func (c *Configuration) validate() error {
 		seen[cluster.ClusterID] = i
 		problems = append(problems, cluster.validate(field)...)
 	}
-	return errors.Join(problems...)
+	return errors.Join(append(problems, c.Settings().Validate())...)
 }
 
 func (c CephCluster) validate(field string) []error {

@@ -5,9 +5,44 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"github.com/rbd-rescue/rbd-rescue/remediator/plan"
 )
 
 const head = "apiVersion: config.rbd-rescue.io/v1alpha1\nkind: RemediatorConfiguration\n"
+
+const one = "cephClusters: [{clusterID: a, user: u, keyFile: /k, monitors: ['1.2.3.4:1']}]\n"
+
+func TestSettings(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		text string
+		want plan.Settings
+	}{
+		"all default": {"", plan.DefaultSettings()},
+		"all given": {"sharedClients: refuse\nmaxFailedNodes: 3\nstuckAfter: 5m\n", plan.Settings{
+			SharedClients: plan.SharedRefuse, MaxFailedNodes: intstr.FromInt32(3), StuckAfter: 5 * time.Minute,
+		}},
+		"a share of the nodes": {`maxFailedNodes: 50%`, plan.Settings{
+			SharedClients: plan.SharedFence, MaxFailedNodes: intstr.FromString("50%"), StuckAfter: 2 * time.Minute,
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			configuration, err := Parse([]byte(head + one + test.text))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(test.want, configuration.Settings()); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
 
 func TestParseTakes(t *testing.T) {
 	t.Parallel()
@@ -31,17 +66,20 @@ func TestParseTakes(t *testing.T) {
 func TestParseSaysWhichFieldIsWrong(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct{ text, want string }{
-		"an empty file":           {"", `apiVersion: must be`},
-		"another kind":            {strings.Replace(head, "Remediator", "Webhook", 1), `kind: must be "RemediatorConfiguration"`},
-		"no cluster":              {head, "cephClusters: list at least one"},
-		"a field that is unknown": {head + "cephCluster: []\n", `unknown field "cephCluster"`},
-		"a typo in a cluster":     {head + "cephClusters: [{clusterIdentity: a}]\n", `unknown field "clusterIdentity"`},
-		"a wrong type":            {head + "cephClusters: yes\n", "cephClusters"},
-		"no clusterID":            {head + "cephClusters: [{user: u, keyFile: /k, monitors: ['1.2.3.4:1']}]\n", "cephClusters[0].clusterID: is missing"},
-		"no user":                 {head + "cephClusters: [{clusterID: a, keyFile: /k, monitors: ['1.2.3.4:1']}]\n", "cephClusters[0].user: is missing"},
-		"a user with client.":     {head + "cephClusters: [{clusterID: a, user: client.u, keyFile: /k, monitors: ['1.2.3.4:1']}]\n", `write it without "client.": "u"`},
-		"no key file":             {head + "cephClusters: [{clusterID: a, user: u, monitors: ['1.2.3.4:1']}]\n", "cephClusters[0].keyFile: is missing"},
-		"no monitors":             {head + "cephClusters: [{clusterID: a, user: u, keyFile: /k}]\n", "cephClusters[0].monitors: is missing"},
+		"an empty file":              {"", `apiVersion: must be`},
+		"another kind":               {strings.Replace(head, "Remediator", "Webhook", 1), `kind: must be "RemediatorConfiguration"`},
+		"no cluster":                 {head, "cephClusters: list at least one"},
+		"a field that is unknown":    {head + "cephCluster: []\n", `unknown field "cephCluster"`},
+		"a typo in a cluster":        {head + "cephClusters: [{clusterIdentity: a}]\n", `unknown field "clusterIdentity"`},
+		"a wrong type":               {head + "cephClusters: yes\n", "cephClusters"},
+		"a policy that there is not": {head + one + "sharedClients: maybe\n", `sharedClients: must be "fence" or "refuse", not "maybe"`},
+		"a share that is no number":  {head + one + "maxFailedNodes: half\n", `maxFailedNodes: must be a number of nodes or a percentage`},
+		"a time that is none":        {head + one + "stuckAfter: -1m\n", `stuckAfter: must be more than 0`},
+		"no clusterID":               {head + "cephClusters: [{user: u, keyFile: /k, monitors: ['1.2.3.4:1']}]\n", "cephClusters[0].clusterID: is missing"},
+		"no user":                    {head + "cephClusters: [{clusterID: a, keyFile: /k, monitors: ['1.2.3.4:1']}]\n", "cephClusters[0].user: is missing"},
+		"a user with client.":        {head + "cephClusters: [{clusterID: a, user: client.u, keyFile: /k, monitors: ['1.2.3.4:1']}]\n", `write it without "client.": "u"`},
+		"no key file":                {head + "cephClusters: [{clusterID: a, user: u, monitors: ['1.2.3.4:1']}]\n", "cephClusters[0].keyFile: is missing"},
+		"no monitors":                {head + "cephClusters: [{clusterID: a, user: u, keyFile: /k}]\n", "cephClusters[0].monitors: is missing"},
 		"monitors twice": {
 			head + "cephClusters: [{clusterID: a, user: u, keyFile: /k, monitors: ['1.2.3.4:1'], monitorsFrom: {namespace: n, name: c, key: k}}]\n",
 			"cephClusters[0]: give monitors or monitorsFrom, not both",

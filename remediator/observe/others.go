@@ -1,0 +1,138 @@
+package observe
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/rbd-rescue/rbd-rescue/api/v1alpha1"
+	"github.com/rbd-rescue/rbd-rescue/ceph"
+	"github.com/rbd-rescue/rbd-rescue/remediator/plan"
+	"github.com/rbd-rescue/rbd-rescue/volume"
+)
+
+// others finds which other nodes' clients are recorded on the addresses that a decision may come to (S2), and, where a whole
+// host may have to be fenced, whether clients lie on their nodes' addresses at all.
+func (o *Observer) others(ctx context.Context, s *plan.Snapshot) error {
+	s.OtherClients, s.OtherHosts, s.NodeAddressed = map[ceph.Address]string{}, map[netip.Addr]string{}, map[string]bool{}
+	for _, ip := range candidates(*s) {
+		var pvs corev1.PersistentVolumeList
+		if err := o.Reader.List(ctx, &pvs, client.MatchingFields{indexVolumeClientIP: ip.String()}, client.UnsafeDisableDeepCopy); err != nil {
+			return fmt.Errorf("finding the records of clients at %s: %w", ip, err)
+		}
+		for i := range pvs.Items {
+			err := o.eachOther(ctx, &pvs.Items[i], s.NodeName, func(node *corev1.Node, address ceph.Address) {
+				s.OtherClients[address] = node.Name
+				s.OtherHosts[address.IP] = node.Name
+			})
+			if err != nil {
+				return err
+			}
+		}
+	}
+	for id, cluster := range s.Clusters {
+		if cluster.Error != nil || !plan.MayFenceHost(*s, id) {
+			continue
+		}
+		is, err := o.nodeAddressed(ctx, id, s.NodeName)
+		if err != nil {
+			return err
+		}
+		s.NodeAddressed[id] = is
+	}
+	return nil
+}
+
+// nodeAddressed tells whether there are recorded clients of other nodes in a cluster, and all lie on an address that their
+// node reports. It reads every record, which only the rare fence of a whole host needs.
+func (o *Observer) nodeAddressed(ctx context.Context, clusterID, besides string) (bool, error) {
+	var pvs corev1.PersistentVolumeList
+	if err := o.Reader.List(ctx, &pvs, client.UnsafeDisableDeepCopy); err != nil {
+		return false, fmt.Errorf("listing PersistentVolumes: %w", err)
+	}
+	any, all := false, true
+	for i := range pvs.Items {
+		if !volume.IsRBD(&pvs.Items[i]) {
+			continue
+		}
+		if v, err := volume.Parse(&pvs.Items[i]); err != nil || v.ClusterID != clusterID {
+			continue
+		}
+		err := o.eachOther(ctx, &pvs.Items[i], besides, func(node *corev1.Node, address ceph.Address) {
+			any = true
+			all = all && slices.Contains(volume.Addresses(node), address.IP)
+		})
+		if err != nil {
+			return false, err
+		}
+	}
+	return any && all, nil
+}
+
+// eachOther visits the recorded clients of the current boots of all nodes but one.
+func (o *Observer) eachOther(ctx context.Context, pv *corev1.PersistentVolume, besides string, visit func(*corev1.Node, ceph.Address)) error {
+	record, _ := ReadRecord(pv) // a record that cannot be read names nobody; the volume's own refusal tells it
+	for name, clients := range record {
+		if name == besides {
+			continue
+		}
+		var node corev1.Node
+		switch err := o.Reader.Get(ctx, client.ObjectKey{Name: name}, &node); {
+		case apierrors.IsNotFound(err):
+			continue
+		case err != nil:
+			return fmt.Errorf("reading node %s: %w", name, err)
+		case volume.BootID(&node) != clients.BootID:
+			continue
+		}
+		for _, address := range addressesOf(clients) {
+			visit(&node, address)
+		}
+	}
+	return nil
+}
+
+func addressesOf(clients v1alpha1.NodeClients) []ceph.Address {
+	var addresses []ceph.Address
+	for _, text := range clients.Clients {
+		if address, err := ceph.ParseAddress(text); err == nil {
+			addresses = append(addresses, address)
+		}
+	}
+	return addresses
+}
+
+// candidates are the IP addresses that a decision about the snapshot may come to.
+func candidates(s plan.Snapshot) []netip.Addr {
+	var ips []netip.Addr
+	if s.Node != nil {
+		ips = volume.Addresses(s.Node)
+	}
+	add := func(texts []string) {
+		for _, address := range addressesOf(v1alpha1.NodeClients{Clients: texts}) {
+			ips = append(ips, address.IP)
+		}
+	}
+	add(s.Fence.Spec.Clients)
+	for _, v := range s.Volumes {
+		for _, watcher := range v.Use.Watchers {
+			ips = append(ips, watcher.Address.IP)
+		}
+		for _, owner := range v.Use.LockOwners {
+			ips = append(ips, owner.IP)
+		}
+		if ip, staged := v.Use.Staged[s.NodeName]; staged {
+			ips = append(ips, ip)
+		}
+		if v.Record != nil {
+			add(v.Record.Clients)
+		}
+	}
+	slices.SortFunc(ips, netip.Addr.Compare)
+	return slices.Compact(ips)
+}

@@ -1,0 +1,122 @@
+package plan
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/rbd-rescue/rbd-rescue/api/v1alpha1"
+	"github.com/rbd-rescue/rbd-rescue/ceph"
+	"github.com/rbd-rescue/rbd-rescue/volume"
+)
+
+// isHost tells whether an entry cuts off every client of an IP: the blocklist takes nonce 0 for all.
+func isHost(address ceph.Address) bool { return address.Nonce == 0 }
+
+func scopeOf(address ceph.Address) v1alpha1.FenceScope {
+	if isHost(address) {
+		return v1alpha1.ScopeHost
+	}
+	return v1alpha1.ScopeClient
+}
+
+// hosts are the IPs on which the node's unknown clients must lie: those that a record or ceph-csi names for the node in this
+// cluster, in whatever boot; else the addresses that it reports, if the clients of the other nodes lie on theirs. Where
+// storage has a network of its own, a node's addresses say nothing about its clients, and a fence of them would prove
+// nothing (S1): then it refuses.
+func hosts(s Snapshot, v Volume) (sources, *refusal) {
+	var hosts sources
+	for _, u := range s.Volumes {
+		if !sameCluster(s, u.ClusterID, v.ClusterID) {
+			continue
+		}
+		if u.Record != nil {
+			for _, text := range u.Record.Clients {
+				if address, err := ceph.ParseAddress(text); err == nil {
+					hosts.add(address.Host(), "record")
+				}
+			}
+		}
+		if ip, ok := u.Use.Staged[s.NodeName]; ok {
+			hosts.add(ceph.Address{IP: ip}, "ceph-csi")
+		}
+	}
+	if len(hosts.addresses) == 0 && s.NodeAddressed[v.ClusterID] {
+		for _, ip := range volume.Addresses(s.nodeOrEmpty()) {
+			hosts.add(ceph.Address{IP: ip}, "node")
+		}
+	}
+	if len(hosts.addresses) == 0 {
+		return hosts, &refusal{v1alpha1.ReasonClientUnknown, fmt.Sprintf(
+			"nothing tells which Ceph clients node %s has on image %s, nor from which address; find them out, and make a NodeFence that names them in spec.clients, "+
+				"or make sure that the machine is off and follow the manual runbook", s.NodeName, v.ImageName())}
+	}
+	return hosts, nil
+}
+
+// protectedHost refuses to fence an IP on which anybody else may live (S2).
+func protectedHost(s Snapshot, v Volume, ip netip.Addr) *refusal {
+	cluster := s.Clusters[v.ClusterID]
+	instead := fmt.Sprintf("find out the clients of node %s on image %s, and make a NodeFence that names them in spec.clients", s.NodeName, v.ImageName())
+	switch {
+	case slices.ContainsFunc(cluster.Own, func(a ceph.Address) bool { return a.IP == ip }):
+		return &refusal{v1alpha1.ReasonOwnClient, fmt.Sprintf(
+			"the whole host %s would have to be fenced, and rbd-rescue itself reaches Ceph from there; %s", ip, instead)}
+	case s.OtherNodes[ip] != "":
+		return &refusal{v1alpha1.ReasonSharedAddress, fmt.Sprintf(
+			"the whole host %s would have to be fenced, and it is the address of node %s too; %s", ip, s.OtherNodes[ip], instead)}
+	case s.OtherHosts[ip] != "":
+		return &refusal{v1alpha1.ReasonSharedAddress, fmt.Sprintf(
+			"the whole host %s would have to be fenced, and Ceph sees clients of node %s there too (NAT, or a pod network?); %s", ip, s.OtherHosts[ip], instead)}
+	case stagedElsewhere(s, v.ClusterID, ip) != "":
+		return &refusal{v1alpha1.ReasonSharedAddress, fmt.Sprintf(
+			"the whole host %s would have to be fenced, and ceph-csi says that node %s uses it too (NAT, or a pod network?); %s", ip, stagedElsewhere(s, v.ClusterID, ip), instead)}
+	case cluster.DaemonsError != nil:
+		return &refusal{v1alpha1.ReasonCephUnreachable, cluster.DaemonsError.Error()}
+	case cluster.Daemons == nil:
+		return &refusal{v1alpha1.ReasonCephUnreachable, "the hosts of Ceph's daemons are not known yet"}
+	case cluster.Daemons[ip] != "":
+		return &refusal{v1alpha1.ReasonCephDaemonHost, fmt.Sprintf(
+			"the whole host %s would have to be fenced, and %s lives there; %s", ip, cluster.Daemons[ip], instead)}
+	}
+	return nil
+}
+
+// stagedElsewhere is another node that ceph-csi saw at an IP; empty for none.
+func stagedElsewhere(s Snapshot, clusterID string, ip netip.Addr) string {
+	for _, v := range s.Volumes {
+		for node, staged := range v.Use.Staged {
+			if node != s.NodeName && staged == ip && sameCluster(s, v.ClusterID, clusterID) {
+				return node
+			}
+		}
+	}
+	return ""
+}
+
+// MayFenceHost tells whether a whole host may have to be cut off from a cluster, so that it matters who else lives there.
+func MayFenceHost(s Snapshot, clusterID string) bool {
+	if s.Fence == nil {
+		return false
+	}
+	for _, v := range s.Volumes {
+		var clients sources
+		if v.ClusterID != clusterID || v.FormError != nil || v.UseError != nil || !heldBy(s, v) {
+			continue
+		}
+		known, r := collect(s, v, &clients)
+		if r == nil && (!known || slices.ContainsFunc(clients.addresses, isHost)) {
+			return true
+		}
+	}
+	return false
+}
+
+// sameCluster: one Ceph cluster may have several clusterIDs, one for each of its RADOS namespaces (facts/field.md §3).
+func sameCluster(s Snapshot, a, b string) bool {
+	if a == b {
+		return true
+	}
+	fsid := s.Clusters[a].Map.FSID
+	return fsid != "" && fsid == s.Clusters[b].Map.FSID
+}
