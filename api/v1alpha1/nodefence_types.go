@@ -28,10 +28,12 @@ type NodeFence struct {
 	Status NodeFenceStatus `json:"status,omitempty"`
 }
 
-// NodeFenceSpec names the node. It cannot be changed, but for the boot, which rbd-rescue fills in: another incident is
-// another NodeFence.
+// NodeFenceSpec names the node. It cannot be changed, but for the boot and the machine, which rbd-rescue fills in once: another
+// incident is another NodeFence.
 //
-// +kubebuilder:validation:XValidation:rule="has(oldSelf.bootID) ? self == oldSelf : self.nodeName == oldSelf.nodeName && (has(self.automatic) == has(oldSelf.automatic) && (!has(self.automatic) || self.automatic == oldSelf.automatic)) && (has(self.clients) == has(oldSelf.clients) && (!has(self.clients) || self.clients == oldSelf.clients)) && (has(self.reason) == has(oldSelf.reason) && (!has(self.reason) || self.reason == oldSelf.reason))",message="a NodeFence is one incident: its spec cannot be changed"
+// +kubebuilder:validation:XValidation:rule="self.nodeName == oldSelf.nodeName && has(self.automatic) == has(oldSelf.automatic) && (!has(self.automatic) || self.automatic == oldSelf.automatic) && has(self.clients) == has(oldSelf.clients) && (!has(self.clients) || self.clients == oldSelf.clients) && has(self.reason) == has(oldSelf.reason) && (!has(self.reason) || self.reason == oldSelf.reason)",message="a NodeFence is one incident: its spec cannot be changed; make another"
+// +kubebuilder:validation:XValidation:rule="(!has(oldSelf.bootID) || has(self.bootID) && self.bootID == oldSelf.bootID) && (!has(oldSelf.machineID) || has(self.machineID) && self.machineID == oldSelf.machineID) && (!has(oldSelf.systemUUID) || has(self.systemUUID) && self.systemUUID == oldSelf.systemUUID)",message="a NodeFence is one incident: its spec cannot be changed; make another"
+// +kubebuilder:validation:XValidation:rule="!has(self.clients) || has(self.bootID)",message="clients are those of one boot: name it in bootID (kubectl get node NAME -o jsonpath={.status.nodeInfo.bootID})"
 type NodeFenceSpec struct {
 	// NodeName is the node to fence.
 	// +kubebuilder:validation:MinLength=1
@@ -56,6 +58,7 @@ type NodeFenceSpec struct {
 	SystemUUID string `json:"systemUUID,omitempty"`
 	// Clients are all Ceph clients of the node by the word of a person, where rbd-rescue can't tell them: "10.0.0.5:0/42" for
 	// one, "10.0.0.5:0/0" for every client of a host. They are fenced besides those that are known; S2 holds for them too.
+	// They are those of one boot, so that bootID must be given with them.
 	// +kubebuilder:validation:MaxItems=64
 	// +listType=set
 	// +optional

@@ -192,6 +192,27 @@ func (c *Cluster) Blocklist() []string {
 	return clients
 }
 
+// Until is when a client may write again: the end of its own entry or of its host's, whichever is later; zero if it may now.
+func (c *Cluster) Until(client ceph.Address) time.Time {
+	c.lock.Lock()
+	defer c.lock.Unlock()
+	c.expire()
+	until := c.blocklist[client]
+	if host := c.blocklist[client.Host()]; host.After(until) {
+		until = host
+	}
+	return until
+}
+
+// Tamper changes an entry as an administrator would by hand; a time that has come removes it.
+func (c *Cluster) Tamper(client ceph.Address, until time.Time) {
+	c.lock.Lock()
+	defer c.lock.Unlock()
+	c.blocklist[client] = until
+	c.epoch++
+	c.expire()
+}
+
 // Epoch of the latest OSD map.
 func (c *Cluster) Epoch() uint32 {
 	c.lock.Lock()

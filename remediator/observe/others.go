@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
+	storagev1 "k8s.io/api/storage/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -19,7 +20,8 @@ import (
 // others finds which other nodes' clients are recorded on the addresses that a decision may come to (S2), and, where a whole
 // host may have to be fenced, whether clients lie on their nodes' addresses at all.
 func (o *Observer) others(ctx context.Context, s *plan.Snapshot) error {
-	s.OtherClients, s.OtherHosts, s.NodeAddressed = map[ceph.Address]string{}, map[netip.Addr]string{}, map[string]bool{}
+	s.OtherClients, s.OtherHosts = map[ceph.Address]string{}, map[netip.Addr]string{}
+	s.NodeAddressed, s.Unlocated = map[string]bool{}, map[string]plan.Unlocated{}
 	for _, ip := range candidates(*s) {
 		var pvs corev1.PersistentVolumeList
 		if err := o.Reader.List(ctx, &pvs, client.MatchingFields{indexVolumeClientIP: ip.String()}, client.UnsafeDisableDeepCopy); err != nil {
@@ -36,42 +38,63 @@ func (o *Observer) others(ctx context.Context, s *plan.Snapshot) error {
 		}
 	}
 	for id, cluster := range s.Clusters {
-		if cluster.Error != nil || !plan.MayFenceHost(*s, id) {
-			continue
+		if cluster.Error == nil && plan.MayFenceHost(*s, id) {
+			if err := o.locate(ctx, id, s); err != nil {
+				return err
+			}
 		}
-		is, err := o.nodeAddressed(ctx, id, s.NodeName)
-		if err != nil {
-			return err
-		}
-		s.NodeAddressed[id] = is
 	}
 	return nil
 }
 
-// nodeAddressed tells whether there are recorded clients of other nodes in a cluster, and all lie on an address that their
-// node reports. It reads every record, which only the rare fence of a whole host needs.
-func (o *Observer) nodeAddressed(ctx context.Context, clusterID, besides string) (bool, error) {
+// locate finds out whether the recorded clients of other nodes lie on the addresses that these report, and which nodes have no
+// recorded client. It reads every record and attachment, which only the rare fence of a whole host needs.
+func (o *Observer) locate(ctx context.Context, clusterID string, s *plan.Snapshot) error {
 	var pvs corev1.PersistentVolumeList
 	if err := o.Reader.List(ctx, &pvs, client.UnsafeDisableDeepCopy); err != nil {
-		return false, fmt.Errorf("listing PersistentVolumes: %w", err)
+		return fmt.Errorf("listing PersistentVolumes: %w", err)
 	}
-	any, all := false, true
+	inCluster, located, onOwnAddress := map[string]bool{}, map[string]bool{}, true
 	for i := range pvs.Items {
-		if !volume.IsRBD(&pvs.Items[i]) {
+		pv := &pvs.Items[i]
+		if !volume.IsRBD(pv) {
 			continue
 		}
-		if v, err := volume.Parse(&pvs.Items[i]); err != nil || v.ClusterID != clusterID {
+		if v, err := volume.Parse(pv); err != nil || v.ClusterID != clusterID {
 			continue
 		}
-		err := o.eachOther(ctx, &pvs.Items[i], besides, func(node *corev1.Node, address ceph.Address) {
-			any = true
-			all = all && slices.Contains(volume.Addresses(node), address.IP)
+		inCluster[pv.Name] = true
+		err := o.eachOther(ctx, pv, s.NodeName, func(node *corev1.Node, address ceph.Address) {
+			located[node.Name] = true
+			onOwnAddress = onOwnAddress && slices.Contains(volume.Addresses(node), address.IP)
 		})
 		if err != nil {
-			return false, err
+			return err
 		}
 	}
-	return any && all, nil
+	s.NodeAddressed[clusterID] = len(located) > 0 && onOwnAddress
+	var unlocated plan.Unlocated
+	var nodes corev1.NodeList
+	if err := o.Reader.List(ctx, &nodes, client.UnsafeDisableDeepCopy); err != nil {
+		return fmt.Errorf("listing nodes: %w", err)
+	}
+	for i := range nodes.Items {
+		if node := nodes.Items[i].Name; node != s.NodeName && !located[node] {
+			unlocated.Node = node
+		}
+	}
+	var attachments storagev1.VolumeAttachmentList
+	if err := o.Reader.List(ctx, &attachments, client.UnsafeDisableDeepCopy); err != nil {
+		return fmt.Errorf("listing VolumeAttachments: %w", err)
+	}
+	for i := range attachments.Items {
+		node := attachments.Items[i].Spec.NodeName
+		if name, _ := volume.Attached(&attachments.Items[i]); inCluster[name] && node != s.NodeName && !located[node] {
+			unlocated.WithVolumes = node
+		}
+	}
+	s.Unlocated[clusterID] = unlocated
+	return nil
 }
 
 // eachOther visits the recorded clients of the current boots of all nodes but one.

@@ -69,7 +69,7 @@ func clientsOf(s Snapshot, v Volume) (sources, *refusal) {
 		}
 	}
 	for _, address := range clients.addresses {
-		if r := protected(s, v, address); r != nil {
+		if r := protected(s, v, address, strings.Contains(clients.from[address], "person")); r != nil {
 			return clients, r
 		}
 	}
@@ -178,10 +178,10 @@ func recordIsComplete(s Snapshot, v Volume) bool {
 }
 
 // protected refuses an address that somebody other than the failed node uses (S2).
-func protected(s Snapshot, v Volume, address ceph.Address) *refusal {
+func protected(s Snapshot, v Volume, address ceph.Address, named bool) *refusal {
 	cluster := s.Clusters[v.ClusterID]
 	if isHost(address) {
-		return protectedHost(s, v, address.IP)
+		return protectedHost(s, v, address.IP, named)
 	}
 	if slices.Contains(cluster.Own, address) {
 		return &refusal{v1alpha1.ReasonOwnClient, fmt.Sprintf("client %s of image %s is rbd-rescue's own", address, v.ImageName())}

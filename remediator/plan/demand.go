@@ -58,5 +58,10 @@ func heldBy(s Snapshot, v Volume) bool {
 // wantedElsewhere tells whether the volume is wanted, and may be moved as far as its namespace goes.
 func wantedElsewhere(s Snapshot, v Volume) bool {
 	wanted, _ := demand(s, v)
-	return wanted && s.Policies[v.Claim.Namespace].Mode == v1alpha1.ModeRescue
+	return wanted && optedIn(s, v)
+}
+
+// optedIn tells whether the volume's namespace lets rbd-rescue act (S6).
+func optedIn(s Snapshot, v Volume) bool {
+	return s.Policies[v.Claim.Namespace].Mode == v1alpha1.ModeRescue
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/rbd-rescue/rbd-rescue/api/v1alpha1"
 )
@@ -23,6 +24,23 @@ func TestDetect(t *testing.T) {
 		"makes an incident of a failed node whose volume is wanted": {snapshot: incident(noFence), creates: true},
 		"makes one after an earlier incident has ended": {
 			snapshot: incident(func(s *Snapshot) { s.Fence.Status.Phase = v1alpha1.PhaseLifted }), creates: true,
+		},
+		"makes none of a failure whose fence a person has lifted": {
+			snapshot: incident(func(s *Snapshot) {
+				s.Fence.Status.Phase, s.Fence.Status.Times.LiftedAt = v1alpha1.PhaseLifted, new(metav1.NewMicroTime(now))
+				personSaysOver("boot-1")(s)
+			}),
+			why: "a person has lifted", events: 1,
+		},
+		"makes one of the next failure of a boot whose fence a person has lifted": {
+			snapshot: incident(func(s *Snapshot) {
+				s.Fence.Status.Phase, s.Fence.Status.Times.LiftedAt = v1alpha1.PhaseLifted, new(metav1.NewMicroTime(now.Add(-time.Hour)))
+				personSaysOver("boot-1")(s)
+			}),
+			creates: true,
+		},
+		"makes one of another boot than the one whose fence is active": {
+			snapshot: incident(func(s *Snapshot) { s.Fence.Spec.BootID = "boot-0" }), creates: true,
 		},
 		"makes none while one is active":      {snapshot: incident(), why: "is active"},
 		"makes none for a node that is Ready": {snapshot: incident(noFence, nodeReady("boot-1")), why: "not failed"},
@@ -90,16 +108,20 @@ func TestDetectLooksAgainWhenAPodMayBeStuck(t *testing.T) {
 
 func TestIncidentNameIsTheSameForTheSameFailure(t *testing.T) {
 	t.Parallel()
-	name := incidentName("node-a", "boot-1", now)
-	if again := incidentName("node-a", "boot-1", now.In(time.FixedZone("x", 3600))); again != name {
+	s := incident(noFence)
+	name := incidentName(s, "boot-1", now)
+	if again := incidentName(s, "boot-1", now.In(time.FixedZone("x", 3600))); again != name {
 		t.Errorf("%s and %s", name, again)
 	}
-	for _, other := range []string{incidentName("node-a", "boot-2", now), incidentName("node-a", "boot-1", now.Add(time.Second))} {
+	for _, other := range []string{
+		incidentName(s, "boot-2", now), incidentName(s, "boot-1", now.Add(time.Second)), incidentName(incident(), "boot-1", now),
+	} {
 		if other == name {
 			t.Errorf("two failures are both %s", name)
 		}
 	}
-	if long := incidentName(strings.Repeat("n", 253), "boot-1", now); len(long) > 253 {
+	s.NodeName = strings.Repeat("n", 253)
+	if long := incidentName(s, "boot-1", now); len(long) > 253 {
 		t.Errorf("name of %d characters", len(long))
 	}
 }

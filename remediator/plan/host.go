@@ -54,8 +54,9 @@ func hosts(s Snapshot, v Volume) (sources, *refusal) {
 	return hosts, nil
 }
 
-// protectedHost refuses to fence an IP on which anybody else may live (S2).
-func protectedHost(s Snapshot, v Volume, ip netip.Addr) *refusal {
+// protectedHost refuses to fence an IP on which anybody else may live (S2). A person who has named it knows better where
+// nothing is known, not where somebody else is seen there.
+func protectedHost(s Snapshot, v Volume, ip netip.Addr, named bool) *refusal {
 	cluster := s.Clusters[v.ClusterID]
 	instead := fmt.Sprintf("find out the clients of node %s on image %s, and make a NodeFence that names them in spec.clients", s.NodeName, v.ImageName())
 	switch {
@@ -71,6 +72,10 @@ func protectedHost(s Snapshot, v Volume, ip netip.Addr) *refusal {
 	case stagedElsewhere(s, v.ClusterID, ip) != "":
 		return &refusal{v1alpha1.ReasonSharedAddress, fmt.Sprintf(
 			"the whole host %s would have to be fenced, and ceph-csi says that node %s uses it too (NAT, or a pod network?); %s", ip, stagedElsewhere(s, v.ClusterID, ip), instead)}
+	case !named && s.mayBeAt(v.ClusterID, ip) != "":
+		return &refusal{v1alpha1.ReasonSharedAddress, fmt.Sprintf(
+			"the whole host %s would have to be fenced, and node %s may reach Ceph from there too: no record tells from where it does; %s, or name %s if no other node uses that address",
+			ip, s.mayBeAt(v.ClusterID, ip), instead, ceph.Address{IP: ip})}
 	case cluster.DaemonsError != nil:
 		return &refusal{v1alpha1.ReasonCephUnreachable, cluster.DaemonsError.Error()}
 	case cluster.Daemons == nil:
@@ -80,6 +85,19 @@ func protectedHost(s Snapshot, v Volume, ip netip.Addr) *refusal {
 			"the whole host %s would have to be fenced, and %s lives there; %s", ip, cluster.Daemons[ip], instead)}
 	}
 	return nil
+}
+
+// mayBeAt is another node that may reach the cluster from an IP; empty for none. From a node's own address it does only where
+// clients lie elsewhere than on their node's addresses; any other IP may be a gateway for every node whose own is not known.
+func (s Snapshot) mayBeAt(clusterID string, ip netip.Addr) string {
+	switch {
+	case !s.ownsAlone(ip):
+		return s.Unlocated[clusterID].Node
+	case !s.NodeAddressed[clusterID]:
+		return s.Unlocated[clusterID].WithVolumes
+	default:
+		return ""
+	}
 }
 
 // stagedElsewhere is another node that ceph-csi saw at an IP; empty for none.

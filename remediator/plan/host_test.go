@@ -41,6 +41,15 @@ func TestNextChoosesTheScope(t *testing.T) {
 		"the whole host at the node's address, where all other clients lie on their node's": {
 			snapshot: incident(noRecord, func(s *Snapshot) { s.NodeAddressed["c1"] = true }), want: fencingWith(deadHost),
 		},
+		"the whole host at the node's own address, though a node without volumes is not located": {
+			snapshot: incident(recordOfAnotherBoot, unlocated(Unlocated{Node: "node-c"})), want: fencingWith(deadHost),
+		},
+		"the whole host that a person names, though another node may be there": {
+			snapshot: incident(noRecord, personMade, unlocated(Unlocated{Node: "node-b", WithVolumes: "node-b"}), func(s *Snapshot) {
+				s.Fence.Spec.Clients = []string{deadHost}
+			}),
+			want: fencingWith(deadHost),
+		},
 		"the owner of the exclusive lock as well": {
 			snapshot: incident(func(s *Snapshot) {
 				s.Volumes[0].Use.LockOwners = []ceph.Address{ceph.MustParseAddress("10.0.0.1:0/44")}
@@ -48,6 +57,10 @@ func TestNextChoosesTheScope(t *testing.T) {
 			want: fencingWith(deadClient + ", 10.0.0.1:0/44"),
 		},
 	})
+}
+
+func unlocated(u Unlocated) option {
+	return func(s *Snapshot) { s.Unlocated = map[string]Unlocated{"c1": u} }
 }
 
 func TestNextRefusesAHost(t *testing.T) {
@@ -60,6 +73,15 @@ func TestNextRefusesAHost(t *testing.T) {
 		},
 		"S2: on which another node's clients were seen": {
 			snapshot: incident(recordOfAnotherBoot, func(s *Snapshot) { s.OtherHosts[deadIP] = "node-b" }), want: refusedBecause("SharedAddress"),
+		},
+		"S2: while a node with volumes may reach Ceph from anywhere": {
+			snapshot: incident(recordOfAnotherBoot, unlocated(Unlocated{Node: "node-b", WithVolumes: "node-b"})), want: refusedBecause("SharedAddress"),
+		},
+		"S2: that is not the node's own address, while any other node may use it too": {
+			snapshot: incident(recordOfAnotherBoot, unlocated(Unlocated{Node: "node-c"}), func(s *Snapshot) {
+				s.Volumes[0].Record.Clients = []string{"192.168.7.1:0/42"}
+			}),
+			want: refusedBecause("SharedAddress"),
 		},
 		"S2: on which ceph-csi saw another node": {
 			snapshot: incident(recordOfAnotherBoot, stagedBy("node-b", "10.0.0.1")), want: refusedBecause("SharedAddress"),

@@ -27,7 +27,7 @@ func (j judgement) free() bool { return j.refused == nil && j.waiting == "" }
 func judge(s Snapshot) map[string]judgement {
 	judgements := map[string]judgement{}
 	for _, v := range s.Volumes {
-		if heldBy(s, v) && s.Policies[v.Claim.Namespace].Mode == v1alpha1.ModeRescue {
+		if heldBy(s, v) && optedIn(s, v) {
 			judgements[v.Name] = judgeAlone(s, v)
 		}
 	}

@@ -250,6 +250,13 @@ func TestNext(t *testing.T) {
 			snapshot: incident(func(s *Snapshot) { s.Policies["shop"] = v1alpha1.Policy{Mode: v1alpha1.ModeObserve} }),
 			want:     effect{Phase: v1alpha1.PhasePending, Fenced: "NoDemand"},
 		},
+		"S6: stops a release when the namespace opts out": {
+			snapshot: incident(proven, func(s *Snapshot) {
+				s.Fence.Status = Next(*s).Status
+				s.Policies["shop"] = v1alpha1.Policy{}
+			}),
+			want: effect{Phase: v1alpha1.PhaseReleasing, Fenced: "NodeFenced", Volume: "Releasing"},
+		},
 		"S6: refuses a pod that also writes to a claim that is not RBD's": {
 			snapshot: incident(func(s *Snapshot) {
 				s.Pods[0].Spec.Volumes = append(s.Pods[0].Spec.Volumes, claimVolume("nfs"))

@@ -43,6 +43,9 @@ type Snapshot struct {
 	// NodeAddressed are the clusters, by clusterID, whose recorded clients all lie on an address that their node reports: only
 	// there an unknown client of a node can be taken to lie on one of its addresses, too.
 	NodeAddressed map[string]bool
+	// Unlocated are, by clusterID, other nodes of which nothing tells from which address they reach the cluster; filled where a
+	// whole host may have to be fenced.
+	Unlocated map[string]Unlocated
 	// OtherFences are the other active NodeFences: what they ask for is not this one's to remove.
 	OtherFences []*v1alpha1.NodeFence
 	// Health of all nodes, for the breaker.
@@ -69,6 +72,14 @@ type Volume struct {
 	Use ceph.ImageUse
 	// UseError says why Ceph did not tell.
 	UseError error
+}
+
+// Unlocated names one node of each kind; empty for none.
+type Unlocated struct {
+	// Node is any other node.
+	Node string
+	// WithVolumes is one that volumes of the cluster are attached to.
+	WithVolumes string
 }
 
 // Cluster is what one Ceph cluster says.

@@ -1,6 +1,7 @@
 package rescuer
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"sync"
@@ -42,6 +43,8 @@ type Controller struct {
 	Observer  *observe.Observer
 	Clusters  *ceph.Clusters
 	Announcer *announce.Announcer
+	// WritesAtOnce is how many steps of one decision are carried out at the same time; 0 for the default.
+	WritesAtOnce int
 
 	incidents nodeLocks
 }
@@ -108,19 +111,22 @@ func (c *Controller) Reconcile(ctx context.Context, request reconcile.Request) (
 	return reconcile.Result{RequeueAfter: next.Wait}, nil
 }
 
-// adopt completes a NodeFence that a person made: with the finalizer, and with the boot that is meant if none is named.
+// adopt completes a NodeFence that a person made: with the finalizer, with the boot that is meant if none is named, and with
+// the machine that runs that boot. Where clients are named a boot must be, since it may be over by now.
 func (c *Controller) adopt(ctx context.Context, nf *v1alpha1.NodeFence) error {
 	if nf.DeletionTimestamp != nil {
 		return nil
 	}
 	changed := controllerutil.AddFinalizer(nf, v1alpha1.FinalizerFence)
-	if nf.Spec.BootID == "" {
-		snapshot, err := c.Observer.Node(ctx, nf.Spec.NodeName)
+	if spec := &nf.Spec; cmp.Or(spec.MachineID, spec.SystemUUID) == "" {
+		snapshot, err := c.Observer.Node(ctx, spec.NodeName)
 		if err != nil {
-			return fmt.Errorf("observing node %s: %w", nf.Spec.NodeName, err)
+			return fmt.Errorf("observing node %s: %w", spec.NodeName, err)
 		}
-		if identity := plan.IdentityOf(snapshot); identity.BootID != "" {
-			nf.Spec.BootID, nf.Spec.MachineID, nf.Spec.SystemUUID = identity.BootID, identity.MachineID, identity.SystemUUID
+		identity := plan.IdentityOf(snapshot)
+		meant := spec.BootID == identity.BootID || spec.BootID == "" && len(spec.Clients) == 0
+		if meant && identity != (plan.Identity{BootID: spec.BootID}) {
+			spec.BootID, spec.MachineID, spec.SystemUUID = identity.BootID, identity.MachineID, identity.SystemUUID
 			changed = true
 		}
 	}

@@ -1,6 +1,7 @@
 package rescuer
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -41,12 +42,12 @@ func (c *Controller) execute(ctx context.Context, nf *v1alpha1.NodeFence, judged
 			steps = slices.DeleteFunc(slices.Clone(steps), hurts)
 		}
 	}
-	slots := make(chan struct{}, writesAtOnce)
+	slots := make(chan struct{}, cmp.Or(c.WritesAtOnce, writesAtOnce))
 	var group sync.WaitGroup
 	failed := make([]error, len(steps))
 	for i, step := range steps {
+		slots <- struct{}{}
 		group.Go(func() {
-			slots <- struct{}{}
 			defer func() { <-slots }()
 			ctrl.LoggerFrom(ctx).Info("Carrying out a step", "node", nf.Spec.NodeName, "step", step.String())
 			if err := c.carryOut(ctx, nf, step); err != nil {

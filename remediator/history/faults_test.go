@@ -1,0 +1,244 @@
+package history
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"pgregory.net/rapid"
+
+	"github.com/rbd-rescue/rbd-rescue/api/v1alpha1"
+	"github.com/rbd-rescue/rbd-rescue/ceph"
+)
+
+// actions are everything that may happen next.
+func (w *world) actions() map[string]func(*rapid.T) {
+	return map[string]func(*rapid.T){
+		"time passes":        w.someTime,
+		"a long time passes": w.longTime,
+		"a machine fails":    w.machineFails,
+		"a machine recovers": w.machineRecovers,
+		"a machine reboots":  func(t *rapid.T) { w.reboot(w.anyMachine(t)) },
+		"a link changes":     w.linkChanges,
+		"Ceph fails":         w.cephChanges,
+		"somebody tampers":   w.tamper,
+		"a person meddles":   w.meddle,
+		"a person fences":    w.personFences,
+		"a person lifts":     w.personLifts,
+		"a cache catches up": func(t *rapid.T) { w.process.catchUp(rapid.SampledFrom(kinds).Draw(t, "kind")) },
+		"rbd-rescue looks":   w.looks,
+		"rbd-rescue goes on": func(*rapid.T) { w.goOn(5 * time.Second) },
+		"a minute goes well": func(*rapid.T) { w.goWell(12, 5*time.Second) },
+		"a while goes well":  func(*rapid.T) { w.goWell(12, 20*time.Second) },
+		"rbd-rescue crashes": w.crashes,
+	}
+}
+
+func (w *world) anyMachine(t *rapid.T) *machine {
+	return rapid.SampledFrom(w.machines).Draw(t, "machine")
+}
+
+func (w *world) someTime(t *rapid.T) {
+	w.pass(time.Duration(rapid.IntRange(1, 20).Draw(t, "seconds")) * time.Second)
+}
+
+// longTime is long enough for what ends by itself, but not for an entry that nobody renews: rbd-rescue is there meanwhile.
+func (w *world) longTime(t *rapid.T) {
+	for range rapid.IntRange(1, 12).Draw(t, "steps") {
+		w.pass(rapid.SampledFrom([]time.Duration{10 * time.Second, time.Minute}).Draw(t, "step"))
+	}
+	if rapid.IntRange(0, 9).Draw(t, "years") > 0 || w.process.crashed || w.monsDown {
+		return
+	}
+	for range 6 {
+		w.clock.SetTime(w.now().Add(60 * 24 * time.Hour))
+		w.process.catchUp(kinds...)
+		w.process.renew()
+	}
+	w.tell("a year has passed")
+}
+
+func (w *world) machineFails(t *rapid.T) {
+	m := w.anyMachine(t)
+	switch how := rapid.SampledFrom([]string{"frozen", "off", "kubelet sick"}).Draw(t, "how"); how {
+	case "frozen":
+		m.running = false
+		w.tell("%s freezes", m.name)
+	case "off":
+		m.running, m.off = false, true
+		w.tell("%s is powered off", m.name)
+	case "kubelet sick":
+		m.ready = false
+		w.tell("the kubelet of %s is sick", m.name)
+	}
+}
+
+// machineRecovers thaws a machine, boots one that is off, or heals its kubelet.
+func (w *world) machineRecovers(t *rapid.T) {
+	m := w.anyMachine(t)
+	m.ready = true
+	if m.off {
+		w.reboot(m)
+		return
+	}
+	if !m.running {
+		w.tell("%s thaws", m.name)
+	}
+	m.running = true
+}
+
+func (w *world) reboot(m *machine) {
+	m.boot++
+	m.running, m.off, m.ready = true, false, true
+	clear(m.mapped)
+	w.tell("%s boots as %s", m.name, m.bootID())
+}
+
+func (w *world) linkChanges(t *rapid.T) {
+	m := w.anyMachine(t)
+	m.apiLink, m.cephLink = rapid.Bool().Draw(t, "to the API"), rapid.Bool().Draw(t, "to Ceph")
+	w.tell("%s: link to the API %v, to Ceph %v", m.name, m.apiLink, m.cephLink)
+}
+
+func (w *world) cephChanges(t *rapid.T) {
+	switch rapid.SampledFrom([]string{"mons", "lag", "well"}).Draw(t, "what") {
+	case "mons":
+		w.monsDown = true
+		w.tell("the monitors are down")
+	case "lag":
+		if w.cutOffAtLag == nil {
+			w.cutOffAtLag = append([]string{}, w.ceph.Blocklist()...)
+			w.ceph.Lag(true)
+			w.tell("the OSDs lag behind, at %v", w.cutOffAtLag)
+		}
+	case "well":
+		w.cephWell()
+	}
+}
+
+func (w *world) cephWell() {
+	w.monsDown, w.cutOffAtLag = false, nil
+	w.ceph.Lag(false)
+	w.tell("Ceph is well")
+}
+
+// tamper removes or shortens an entry behind rbd-rescue's back.
+func (w *world) tamper(t *rapid.T) {
+	entry, any := drawOne(t, w.ceph.Blocklist(), "entry")
+	if !any {
+		t.Skip("nothing is on the blocklist")
+	}
+	left := rapid.SampledFrom([]time.Duration{0, time.Minute, 20 * time.Minute}).Draw(t, "left")
+	w.ceph.Tamper(ceph.MustParseAddress(entry), w.now().Add(left))
+	w.tampered[entry] = true
+	w.tell("somebody lets %s run out in %s", entry, left)
+}
+
+func (w *world) meddle(t *rapid.T) {
+	switch what := rapid.SampledFrom([]string{"delete pod", "delete node", "mode", "allow", "pause"}).Draw(t, "what"); what {
+	case "delete pod":
+		if pod, any := drawOne(t, list[*corev1.Pod](w.api.objects), "pod"); any {
+			w.tell("a person force-deletes pod %s", pod.Name)
+			w.api.remove(keyOf(pod))
+		}
+	case "delete node":
+		if node, any := drawOne(t, list[*corev1.Node](w.api.objects), "node"); any {
+			w.tell("a person deletes node %s", node.Name)
+			w.api.remove(keyOf(node))
+		}
+	case "mode":
+		w.annotate("shop", v1alpha1.AnnotationMode, rapid.SampledFrom([]string{"rescue", "rescue", "observe", "", "resuce"}).Draw(t, "mode"))
+	case "allow":
+		w.annotate("shop", v1alpha1.AnnotationAllow, rapid.SampledFrom([]string{"", "bare-pods", "unfenced-storage", "bare-pods,unfenced-storage"}).Draw(t, "allow"))
+	case "pause":
+		w.annotate("rbd-rescue", v1alpha1.AnnotationPaused, rapid.SampledFrom([]string{"", "true"}).Draw(t, "pause"))
+	}
+}
+
+func (w *world) annotate(namespace, annotation, value string) {
+	ns, _ := get[*corev1.Namespace](w.api.objects, "", namespace)
+	change(w.api, ns, func(n *corev1.Namespace) {
+		metav1.SetMetaDataAnnotation(&n.ObjectMeta, annotation, value)
+		if value == "" {
+			delete(n.Annotations, annotation)
+		}
+	})
+	w.tell("namespace %s: %s=%s", namespace, annotation, value)
+}
+
+func (w *world) personFences(t *rapid.T) {
+	m := w.anyMachine(t)
+	spec := v1alpha1.NodeFenceSpec{NodeName: m.name}
+	if rapid.Bool().Draw(t, "names clients") {
+		if image, any := drawOne(t, m.images(), "image"); any {
+			spec.Clients, spec.BootID = []string{m.mapped[image].client}, m.bootID()
+		}
+	}
+	nf := &v1alpha1.NodeFence{ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprintf("by-hand-%d", w.api.version)}, Spec: spec}
+	if err := w.api.create(nf); err != nil {
+		w.Fatal(err)
+	}
+	w.tell("a person fences %s with %v", m.name, spec.Clients)
+}
+
+// personLifts says that a boot is over, be it or not, or deletes the NodeFence.
+func (w *world) personLifts(t *rapid.T) {
+	nf, any := drawOne(t, activeFences(w.fences()), "NodeFence")
+	if !any {
+		t.Skip("there is no NodeFence")
+	}
+	if rapid.Bool().Draw(t, "deletes it") {
+		w.tell("a person deletes NodeFence %s", nf.Name)
+		w.api.remove(keyOf(nf))
+		return
+	}
+	w.tell("a person lifts NodeFence %s", nf.Name)
+	change(w.api, nf, func(f *v1alpha1.NodeFence) {
+		metav1.SetMetaDataAnnotation(&f.ObjectMeta, v1alpha1.AnnotationLift, f.Spec.BootID)
+	})
+}
+
+// looks is one look of one controller, through caches as old as they are.
+func (w *world) looks(t *rapid.T) {
+	switch rapid.SampledFrom([]string{"volume", "node", "fence", "fence"}).Draw(t, "at") {
+	case "volume":
+		w.process.lookAtVolume(volumeOf(rapid.SampledFrom(claims()).Draw(t, "claim")))
+	case "node":
+		w.process.lookAtNode(w.anyMachine(t).name)
+	case "fence":
+		if nf, any := drawOne(t, w.fences(), "NodeFence"); any {
+			w.process.lookAtFence(nf.Name)
+		}
+	}
+}
+
+func claims() []string {
+	var all []string
+	for _, l := range workloads {
+		all = append(all, l.claims...)
+	}
+	slices.Sort(all)
+	return all
+}
+
+func (w *world) goOn(d time.Duration) {
+	w.pass(d)
+	w.process.lookAtAll()
+}
+
+// goWell is time in which rbd-rescue does what it can.
+func (w *world) goWell(times int, d time.Duration) {
+	for range times {
+		w.goOn(d)
+	}
+}
+
+func (w *world) crashes(t *rapid.T) {
+	if w.process.crashed {
+		w.restart()
+		return
+	}
+	w.process.crashIn = rapid.IntRange(1, 8).Draw(t, "writes until then")
+}

@@ -1,0 +1,211 @@
+package history
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/go-logr/logr"
+	corev1 "k8s.io/api/core/v1"
+	"pgregory.net/rapid"
+	ctrl "sigs.k8s.io/controller-runtime"
+
+	"github.com/rbd-rescue/rbd-rescue/api/v1alpha1"
+	"github.com/rbd-rescue/rbd-rescue/volume"
+)
+
+func TestMain(m *testing.M) {
+	ctrl.SetLogger(logr.Discard())
+	flag.Parse()
+	// The same histories each time; -rapid.seed=0 makes others, and make histories more.
+	if given := flag.Lookup("rapid.seed"); given.Value.String() == given.DefValue {
+		_ = flag.Set("rapid.seed", "20261123")
+	}
+	os.Exit(m.Run())
+}
+
+// S1 to S8 hold after every write of every history.
+func TestTheRulesHoldInEveryHistory(t *testing.T) {
+	t.Parallel()
+	seen := map[string]int{}
+	rapid.Check(t, func(t *rapid.T) {
+		w := newWorld(t)
+		t.Repeat(counted(w.actions(), seen))
+		w.count(seen)
+	})
+	t.Logf("seen: %v", seen)
+	for _, what := range []string{
+		"node fenced", "whole host fenced", "pod force-deleted", "attachment deleted", "volumesInUse cleared", "stale write refused",
+		"fence lifted", "fence overridden", "fence cancelled", "entry renewed", "pod deleted gracefully", "crash",
+		"refused ClientUnknown", "refused SharedAddress", "refused CephDaemonHost", "refused UnfencedStorage", "refused BarePod",
+	} {
+		if seen[what] == 0 {
+			t.Errorf("no history has: %s", what) // the rules would hold because nothing happens
+		}
+	}
+}
+
+func counted(actions map[string]func(*rapid.T), seen map[string]int) map[string]func(*rapid.T) {
+	for name, act := range actions {
+		actions[name] = func(t *rapid.T) { seen["step"]++; act(t) }
+	}
+	return actions
+}
+
+// count adds what has come to pass.
+func (w *world) count(seen map[string]int) {
+	for what, times := range w.happened {
+		seen[what] += times
+	}
+	for _, nf := range w.fences() {
+		if nf.Status.Times.FencedAt != nil {
+			seen["node fenced"]++
+		}
+		switch {
+		case nf.Status.Phase == v1alpha1.PhaseCancelled:
+			seen["fence cancelled"]++
+		case nf.Status.Phase == v1alpha1.PhaseLifted && nf.Annotations[v1alpha1.AnnotationLift] != "":
+			seen["fence overridden"]++
+		case nf.Status.Phase == v1alpha1.PhaseLifted:
+			seen["fence lifted"]++
+		}
+		for _, c := range nf.Status.Clients {
+			if c.Scope == v1alpha1.ScopeHost {
+				seen["whole host fenced"]++
+			}
+		}
+		for _, v := range nf.Status.Volumes {
+			if v.Phase == v1alpha1.VolumeRefused {
+				seen["refused "+v.Reason]++
+			}
+		}
+	}
+}
+
+// Whatever has happened: once faults end and machines have rebooted, every workload runs and no fence, no taint and no entry
+// is left.
+func TestEveryHistoryEndsWell(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		w := newWorld(t)
+		t.Repeat(w.actions())
+		w.heal()
+		for _, m := range w.machines {
+			w.reboot(m)
+		}
+		w.until("everything runs and nothing is fenced", func() string {
+			for _, nf := range w.fences() {
+				if nf.Active() {
+					return fmt.Sprintf("NodeFence %s is %s: %s", nf.Name, nf.Status.Phase, nf.Status.Message)
+				}
+				if nf.DeletionTimestamp != nil {
+					return fmt.Sprintf("NodeFence %s is deleted and stays", nf.Name)
+				}
+			}
+			for _, node := range list[*corev1.Node](w.api.objects) {
+				if len(node.Spec.Taints) > 0 {
+					return fmt.Sprintf("%s has taints %v", node.Name, node.Spec.Taints)
+				}
+			}
+			if left := w.ceph.Blocklist(); len(left) > 0 {
+				return fmt.Sprintf("%v are on the blocklist", left)
+			}
+			return w.notRunning("")
+		})
+	})
+}
+
+// Whatever has happened: once faults end, but for one machine that stays dead, what it held runs elsewhere, or the NodeFence
+// says why not.
+func TestEveryHistoryRescues(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		w := newWorld(t)
+		t.Repeat(w.actions())
+		w.heal()
+		dead := w.anyMachine(t)
+		for _, m := range w.machines {
+			if m != dead {
+				w.reboot(m)
+			}
+		}
+		dead.running = false
+		w.tell("%s stays dead", dead.name)
+		w.until("what "+dead.name+" held runs elsewhere", func() string { return w.notRunning(dead.name) })
+	})
+}
+
+// heal ends all faults but those of the machines.
+func (w *world) heal() {
+	w.tell("---- faults end")
+	w.cephWell()
+	for _, m := range w.machines {
+		m.apiLink, m.cephLink, m.ready = true, true, true
+	}
+	w.annotate("shop", v1alpha1.AnnotationMode, "rescue")
+	w.annotate("shop", v1alpha1.AnnotationAllow, "")
+	w.annotate("rbd-rescue", v1alpha1.AnnotationPaused, "")
+	w.restart()
+	for _, nf := range activeFences(w.fences()) {
+		if !nf.Spec.Automatic && len(nf.Status.Clients) == 0 { // or it would fence the next pod there
+			w.tell("a person deletes NodeFence %s", nf.Name)
+			w.api.remove(keyOf(nf))
+		}
+	}
+}
+
+// until lets everything go on until check finds nothing amiss.
+func (w *world) until(what string, check func() string) {
+	amiss := ""
+	for range 200 {
+		w.goOn(5 * time.Second)
+		if amiss = check(); amiss == "" {
+			return
+		}
+	}
+	w.broken("liveness", "%s: not so after %s: %s", what, 200*5*time.Second, amiss)
+	w.failIfBroken()
+}
+
+// notRunning is a workload that does not run, though nothing that the NodeFences say explains it.
+func (w *world) notRunning(dead string) string {
+	for _, l := range w.workloads {
+		pod, there := get[*corev1.Pod](w.api.objects, l.namespace, l.name+"-0")
+		if !there && l.bare {
+			continue
+		}
+		if there && pod.Status.Phase == corev1.PodRunning && !volume.Terminating(pod) && pod.Spec.NodeName != dead {
+			continue
+		}
+		if dead != "" && (l.namespace != "shop" || w.refused(l) || w.personTookOver(dead)) {
+			continue
+		}
+		return fmt.Sprintf("%s/%s does not run", l.namespace, l.name)
+	}
+	return ""
+}
+
+// personTookOver: a person has lifted the fence of the boot that the dead machine last reported.
+func (w *world) personTookOver(name string) bool {
+	boot := w.machine(name).bootID()
+	if node, there := get[*corev1.Node](w.api.objects, "", name); there {
+		boot = volume.BootID(node)
+	}
+	return slices.ContainsFunc(w.fences(), func(nf *v1alpha1.NodeFence) bool {
+		return nf.Spec.NodeName == name && nf.Spec.BootID == boot && nf.Annotations[v1alpha1.AnnotationLift] == boot
+	})
+}
+
+func (w *world) refused(l workload) bool {
+	for _, nf := range activeFences(w.fences()) {
+		for _, v := range nf.Status.Volumes {
+			if v.Phase == v1alpha1.VolumeRefused && v.Claim == l.namespace+"/"+l.claims[0] {
+				return true
+			}
+		}
+	}
+	return false
+}

@@ -1,0 +1,226 @@
+package history
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/client-go/tools/events"
+	"pgregory.net/rapid"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/rbd-rescue/rbd-rescue/api/v1alpha1"
+	"github.com/rbd-rescue/rbd-rescue/ceph"
+	"github.com/rbd-rescue/rbd-rescue/ceph/cephtest"
+	"github.com/rbd-rescue/rbd-rescue/remediator/announce"
+	"github.com/rbd-rescue/rbd-rescue/remediator/detector"
+	"github.com/rbd-rescue/rbd-rescue/remediator/observe"
+	"github.com/rbd-rescue/rbd-rescue/remediator/plan"
+	"github.com/rbd-rescue/rbd-rescue/remediator/recorder"
+	"github.com/rbd-rescue/rbd-rescue/remediator/rescuer"
+)
+
+// process is rbd-rescue's remediator: its controllers, and the caches that they read from.
+type process struct {
+	world *world
+	cache objects
+	// lock: entries are written side by side.
+	lock sync.Mutex
+	// crashIn counts the writes until it crashes; 0 for never.
+	crashIn int
+	crashed bool
+
+	recorder *recorder.Controller
+	detector *detector.Controller
+	rescuer  *rescuer.Controller
+	// due is when each NodeFence and each node is to be looked at again.
+	due map[string]time.Time
+}
+
+// kinds that rbd-rescue keeps caches of. Each may be old by itself.
+var kinds = []string{"Node", "Pod", "PersistentVolume", "PersistentVolumeClaim", "Namespace", "VolumeAttachment", "NodeFence"}
+
+func newProcess(w *world) *process {
+	p := &process{world: w, cache: objects{}, due: map[string]time.Time{}}
+	p.cache.copied(w.api.objects, kinds...)
+	cached := kube{world: w, state: func() objects { return p.cache }}
+	live := kube{world: w, state: func() objects { return w.api.objects }}
+	clusters := ceph.NewClusters(map[string]ceph.Dial{"c1": func(context.Context) (ceph.Conn, error) {
+		return conn{Cluster: w.ceph, world: w}, nil
+	}})
+	observer := &observe.Observer{Reader: cached, Clusters: clusters, Clock: w.clock, Namespace: "rbd-rescue", Settings: plan.DefaultSettings()}
+	announcer := announce.New(&events.FakeRecorder{}, w.clock) // no channel: it drops them
+	p.recorder = &recorder.Controller{Client: cached, Observer: observer, Clusters: clusters, Clock: w.clock}
+	p.detector = &detector.Controller{Client: cached, Observer: observer, Announcer: announcer}
+	p.rescuer = &rescuer.Controller{Client: cached, Live: live, Observer: observer, Clusters: clusters, Announcer: announcer, WritesAtOnce: 1}
+	return p
+}
+
+var errCrashed = errors.New("the process is gone")
+
+func (p *process) alive() error {
+	if p.crashed {
+		return errCrashed
+	}
+	return nil
+}
+
+// write is asked before each write to the API or to Ceph.
+func (p *process) write(what string) error {
+	p.lock.Lock()
+	defer p.lock.Unlock()
+	if p.crashIn > 0 {
+		if p.crashIn--; p.crashIn == 0 {
+			p.crashed = true
+			p.world.happened["crash"]++
+			p.world.tell("rbd-rescue crashes before it would %s", what)
+		}
+	}
+	if p.crashed {
+		return errCrashed
+	}
+	p.world.tell("rbd-rescue: %s", what)
+	return nil
+}
+
+// catchUp brings caches up to date.
+func (p *process) catchUp(kinds ...string) { p.cache.copied(p.world.api.objects, kinds...) }
+
+func (p *process) lookAtVolume(name string) {
+	p.look(p.recorder, name)
+}
+
+func (p *process) lookAtNode(name string) { p.look(p.detector, name) }
+
+func (p *process) lookAtFence(name string) {
+	if p.look(p.rescuer, name) {
+		p.world.looked(name)
+	}
+}
+
+// look is one reconciliation; what fails is tried again, as the work queue would.
+func (p *process) look(controller reconcile.Reconciler, name string) bool {
+	if p.crashed {
+		return false
+	}
+	defer p.world.failIfBroken()
+	result, err := controller.Reconcile(context.Background(), reconcile.Request{NamespacedName: client.ObjectKey{Name: name}})
+	key := fmt.Sprintf("%T %s", controller, name)
+	delete(p.due, key)
+	if err != nil {
+		p.due[key] = p.world.now().Add(time.Second)
+		p.world.checkError(err)
+		return false
+	}
+	if result.RequeueAfter > 0 {
+		p.due[key] = p.world.now().Add(result.RequeueAfter)
+	}
+	return true
+}
+
+// lookAtAll is a remediator that has nothing else to do, with caches that are up to date.
+func (p *process) lookAtAll() {
+	p.catchUp(kinds...)
+	for _, pv := range list[*corev1.PersistentVolume](p.world.api.objects) {
+		p.lookAtVolume(pv.Name)
+	}
+	for _, m := range p.world.machines {
+		p.lookAtNode(m.name)
+	}
+	p.catchUp("NodeFence")
+	for range 3 {
+		for _, nf := range p.world.fences() {
+			p.lookAtFence(nf.Name)
+			p.catchUp(kinds...)
+		}
+	}
+}
+
+// renew looks at every NodeFence whose time has come.
+func (p *process) renew() {
+	for _, nf := range p.world.fences() {
+		if nf.Active() {
+			p.lookAtFence(nf.Name)
+		}
+	}
+}
+
+// crash starts a new process in place of the old one.
+func (w *world) restart() {
+	w.process = newProcess(w)
+	w.tell("rbd-rescue starts")
+}
+
+// conn is Ceph as rbd-rescue reaches it: every change is checked.
+type conn struct {
+	*cephtest.Cluster
+	world *world
+}
+
+func (c conn) MonCommand(ctx context.Context, text []byte) ([]byte, error) {
+	var command struct {
+		Prefix      string
+		BlocklistOp string
+		Addr        string
+	}
+	if err := json.Unmarshal(text, &command); err != nil {
+		return nil, err
+	}
+	if command.Prefix != "osd blocklist" {
+		return c.Cluster.MonCommand(ctx, text)
+	}
+	if err := c.world.process.write(fmt.Sprintf("blocklist %s %s", command.BlocklistOp, command.Addr)); err != nil {
+		return nil, err
+	}
+	c.world.process.lock.Lock()
+	defer c.world.process.lock.Unlock()
+	if !c.world.monsDown {
+		if command.BlocklistOp == "add" {
+			c.world.checkAdd(command.Addr)
+		} else {
+			c.world.checkRemove(command.Addr)
+		}
+	}
+	return c.Cluster.MonCommand(ctx, text)
+}
+
+var errHangs = fmt.Errorf("no answer: %w", ceph.ErrInDoubt)
+
+func (w *world) cephFails() error {
+	if w.process != nil && w.process.crashed {
+		return errCrashed
+	}
+	if w.monsDown {
+		return errHangs
+	}
+	return nil
+}
+
+// checkError fails on errors that no fault of the history explains.
+func (w *world) checkError(err error) {
+	switch {
+	case errors.Is(err, errCrashed), errors.Is(err, ceph.ErrInDoubt), apierrors.IsConflict(err), apierrors.IsInvalid(err), apierrors.IsNotFound(err):
+	default:
+		w.broken("unexpected error", "%v", err)
+	}
+}
+
+func drawOne[T any](t *rapid.T, from []T, label string) (T, bool) {
+	var none T
+	if len(from) == 0 {
+		return none, false
+	}
+	return from[rapid.IntRange(0, len(from)-1).Draw(t, label)], true
+}
+
+func activeFences(fences []*v1alpha1.NodeFence) []*v1alpha1.NodeFence {
+	return slices.DeleteFunc(slices.Clone(fences), func(nf *v1alpha1.NodeFence) bool { return !nf.Active() })
+}

@@ -1,0 +1,227 @@
+package history
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	storagev1 "k8s.io/api/storage/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/rbd-rescue/rbd-rescue/api/v1alpha1"
+	"github.com/rbd-rescue/rbd-rescue/ceph"
+	"github.com/rbd-rescue/rbd-rescue/ceph/cephtest"
+	"github.com/rbd-rescue/rbd-rescue/volume"
+)
+
+// margin is how long an entry must at least last when something is released behind it (S1).
+const margin = 30 * time.Minute
+
+// checkWriter: whoever writes to an image is the one that mapped it last. This is what all the rules are for.
+func (w *world) checkWriter(mp *mapping) {
+	newest := w.newest[mp.image]
+	if newest == mp || newest.machine == mp.machine || mp.excused != "" || w.tampered[mp.client] || w.tampered[host(mp.client)] {
+		return
+	}
+	w.broken("two writers", "%s writes to %s as %s, and %s has mapped it since as %s", mp.machine.name, mp.image, mp.client, newest.machine.name, newest.client)
+}
+
+func host(client string) string { return client[:strings.LastIndexByte(client, '/')] + "/0" }
+
+// checkFenced is S1: whatever a machine still has of an image cannot write to it any more, anywhere, for a good while.
+func (w *world) checkFenced(node, image, what string) {
+	m := w.machine(node)
+	mp := m.mapped[image]
+	if mp == nil || m.off {
+		return
+	}
+	if w.accepts(mp.client) {
+		w.broken("S1", "%s, while %s may write to %s as %s", what, node, image, mp.client)
+	}
+	if !w.lasts(mp.client, margin) {
+		w.broken("S1", "%s, while the entry of %s is about to run out", what, mp.client)
+	}
+}
+
+// lasts tells whether a client is cut off for a while yet.
+func (w *world) lasts(client string, while time.Duration) bool {
+	return w.ceph.Until(ceph.MustParseAddress(client)).After(w.now().Add(while))
+}
+
+// checkDelete looks at everything that rbd-rescue deletes.
+func (w *world) checkDelete(o client.Object, options *client.DeleteOptions) {
+	switch o := o.(type) {
+	case *corev1.Pod:
+		w.checkPodDeleted(o, options)
+	case *storagev1.VolumeAttachment:
+		pv, _ := volume.Attached(o)
+		w.happened["attachment deleted"]++
+		w.tell("rbd-rescue deletes the attachment of %s to %s", pv, o.Spec.NodeName)
+		w.checkFenced(o.Spec.NodeName, strings.TrimPrefix(pv, "pv-"), "S1: deleted the attachment of "+pv)
+		for _, pod := range list[*corev1.Pod](w.api.objects) {
+			if pod.Spec.NodeName == o.Spec.NodeName && slices.Contains(imagesOf(pod), strings.TrimPrefix(pv, "pv-")) && !w.process.stale("Pod") {
+				w.broken("release", "deleted the attachment of %s while pod %s is left", pv, pod.Name)
+			}
+		}
+	default:
+		w.broken("rights", "deleted %T %s", o, o.GetName())
+	}
+}
+
+func (w *world) checkPodDeleted(pod *corev1.Pod, options *client.DeleteOptions) {
+	what := fmt.Sprintf("deleted pod %s of %s", pod.Name, pod.Spec.NodeName)
+	w.tell("rbd-rescue: %s, %s", what, graceOf(options))
+	w.happened[graceOf(options)]++
+	if options.Preconditions == nil || options.Preconditions.UID == nil {
+		w.broken("S8", "%s without its UID", what)
+	}
+	for _, image := range imagesOf(pod) {
+		w.checkFenced(pod.Spec.NodeName, image, what)
+	}
+	ns, _ := get[*corev1.Namespace](w.process.cache, "", pod.Namespace)
+	policy, _ := v1alpha1.ParsePolicy(ns.Annotations)
+	switch {
+	case policy.Mode != v1alpha1.ModeRescue:
+		w.broken("S6", "%s, whose namespace has not opted in", what)
+	case volume.UnfencedStorage(pod) != "" && !policy.UnfencedStorage:
+		w.broken("S6", "%s, which also writes to %s", what, volume.UnfencedStorage(pod))
+	case metav1.GetControllerOf(pod) == nil && !policy.BarePods:
+		w.broken("S6", "%s, which nobody makes again", what)
+	}
+}
+
+func graceOf(options *client.DeleteOptions) string {
+	if options.GracePeriodSeconds == nil {
+		return "pod deleted gracefully"
+	}
+	return "pod force-deleted"
+}
+
+// checkVolumesInUse looks at what rbd-rescue took out of a node's status.
+func (w *world) checkVolumesInUse(before *corev1.Node) {
+	after, _ := get[*corev1.Node](w.api.objects, "", before.Name)
+	for _, name := range before.Status.VolumesInUse {
+		if !slices.Contains(after.Status.VolumesInUse, name) {
+			w.happened["volumesInUse cleared"]++
+			w.checkFenced(before.Name, string(name)[len(uniqueName("")):], "cleared "+string(name))
+		}
+	}
+}
+
+// checkAdd is S2, S7 and S8 for an entry that is about to be written. One that is renewed cut somebody off already: where
+// somebody else has come to its address since, S4 goes before S2, since a stale writer would harm more.
+func (w *world) checkAdd(address string) {
+	asking := w.askingFor(address)
+	if len(asking) == 0 {
+		w.broken("S8", "%s goes on the blocklist, and no NodeFence knows of it", address)
+	}
+	if slices.ContainsFunc(asking, func(nf *v1alpha1.NodeFence) bool { return nf.Status.Times.FencedAt != nil }) {
+		w.happened["entry renewed"]++
+		return
+	}
+	for _, mp := range w.mappings() {
+		if mp.client != address && host(mp.client) != address {
+			continue
+		}
+		if !slices.ContainsFunc(asking, func(nf *v1alpha1.NodeFence) bool { return nf.Spec.NodeName == mp.machine.name }) {
+			w.broken("S2", "%s goes on the blocklist for %s, and %s has %s mapped through it", address, asking[0].Spec.NodeName, mp.machine.name, mp.image)
+		}
+	}
+	if a := ceph.MustParseAddress(address); a.Nonce == 0 && (a.IP == w.machines[4].client || a == cephtest.Own.Host()) {
+		w.broken("S2", "the whole host %s goes on the blocklist, on which Ceph or rbd-rescue itself lives", address)
+	}
+	if !slices.ContainsFunc(asking, func(nf *v1alpha1.NodeFence) bool { return !nf.Spec.Automatic }) {
+		w.checkFirstEntry(address, asking)
+	}
+}
+
+// checkFirstEntry: an automatic fence begins only at a node that has failed, and only one that is not one of many.
+func (w *world) checkFirstEntry(address string, asking []*v1alpha1.NodeFence) {
+	failed := slices.ContainsFunc(asking, func(nf *v1alpha1.NodeFence) bool {
+		node, there := get[*corev1.Node](w.api.objects, "", nf.Spec.NodeName)
+		return !there || !volume.Ready(node) && volume.BootID(node) == nf.Spec.BootID
+	})
+	if !failed {
+		w.broken("S2", "%s goes on the blocklist, and its node is Ready", address)
+	}
+	known := slices.ContainsFunc(asking, func(nf *v1alpha1.NodeFence) bool { return nf.Status.Times.FencingAt.Time.Before(w.now()) })
+	if nodes, bad := w.process.badNodes(); !known && bad > max(1, nodes*34/100) {
+		w.broken("S7", "%s goes on the blocklist while %d of %d nodes are failed", address, bad, nodes)
+	}
+}
+
+// badNodes counts by what rbd-rescue can know.
+func (p *process) badNodes() (nodes, bad int) {
+	names := map[string]bool{}
+	for _, node := range list[*corev1.Node](p.cache) {
+		names[node.Name] = true
+		if _, failed := volume.Failed(node); failed {
+			bad++
+		}
+	}
+	for _, va := range list[*storagev1.VolumeAttachment](p.cache) {
+		if !names[va.Spec.NodeName] {
+			names[va.Spec.NodeName] = true
+			bad++
+		}
+	}
+	return len(names), bad
+}
+
+func (p *process) stale(kind string) bool {
+	for k, o := range p.world.api.objects {
+		if k.kind == kind && p.cache[k] != o {
+			return true
+		}
+	}
+	return false
+}
+
+func (w *world) askingFor(address string) []*v1alpha1.NodeFence {
+	var asking []*v1alpha1.NodeFence
+	for _, nf := range w.fences() {
+		if slices.ContainsFunc(nf.Status.Clients, func(c v1alpha1.FencedClient) bool { return c.Address == address }) {
+			asking = append(asking, nf)
+		}
+	}
+	return asking
+}
+
+// checkRemove is S3 for an entry that is about to be removed.
+func (w *world) checkRemove(address string) {
+	asking := w.askingFor(address)
+	if len(asking) == 0 {
+		w.broken("S3", "%s is removed from the blocklist, and no NodeFence made it", address)
+	}
+	for _, nf := range activeFences(asking) {
+		if m := w.machine(nf.Spec.NodeName); m.bootID() == nf.Spec.BootID && nf.Annotations[v1alpha1.AnnotationLift] != nf.Spec.BootID {
+			w.broken("S3", "%s is removed from the blocklist, and boot %s may still run", address, nf.Spec.BootID)
+		}
+	}
+	for _, mp := range w.mappings() { // by a person's word from here on
+		if mp.client == address || host(mp.client) == address {
+			mp.excused = "a person lifted the fence"
+		}
+	}
+}
+
+// looked: a NodeFence was looked at with success, so that its entries are as they must be (S4).
+func (w *world) looked(name string) {
+	nf, there := get[*v1alpha1.NodeFence](w.api.objects, "", name)
+	if !there || !nf.Active() || nf.Status.Times.FencedAt == nil || w.monsDown {
+		return
+	}
+	m := w.machine(nf.Spec.NodeName)
+	for _, c := range nf.Status.Clients {
+		fenced := w.lasts(c.Address, margin)
+		if fenced && w.cutOffAtLag == nil {
+			delete(w.tampered, c.Address)
+		}
+		if !fenced && m.bootID() == nf.Spec.BootID && nf.Annotations[v1alpha1.AnnotationLift] == "" {
+			w.broken("S4", "%s was looked at, and its entry %s is gone or about to run out", name, c.Address)
+		}
+	}
+}

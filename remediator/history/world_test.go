@@ -1,0 +1,233 @@
+package history
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	clocktesting "k8s.io/utils/clock/testing"
+	"pgregory.net/rapid"
+
+	"github.com/rbd-rescue/rbd-rescue/api/v1alpha1"
+	"github.com/rbd-rescue/rbd-rescue/ceph/cephtest"
+	"github.com/rbd-rescue/rbd-rescue/remediator/observe"
+)
+
+const (
+	grace      = 50 * time.Second // until a silent node is NotReady
+	toleration = time.Minute      // until its pods are asked to go
+	watchEnds  = 30 * time.Second // after a client's last sign of life
+	podGrace   = 30 * time.Second
+)
+
+// world is what is true: machines and what they have mapped, the API, Ceph, and rbd-rescue's process in it.
+type world struct {
+	*rapid.T
+	clock     *clocktesting.FakePassiveClock
+	api       *api
+	indexes   indexer
+	ceph      *cephtest.Cluster
+	machines  []*machine
+	workloads []workload
+	process   *process
+	monsDown  bool
+	// cutOffAtLag is the blocklist that the lagging OSDs still go by; nil while none lags.
+	cutOffAtLag []string
+	// newest is the mapping of each image that was made last: whoever else writes, corrupts.
+	newest map[string]*mapping
+	// tampered are entries that somebody removed or shortened behind rbd-rescue's back, until it has looked again.
+	tampered map[string]bool
+	nonces   uint32
+	story    []string
+	failure  string
+	// happened counts what the histories must have in them to mean something.
+	happened map[string]int
+}
+
+// workload is a StatefulSet of one pod, with its claims.
+type workload struct {
+	namespace, name string
+	claims          []string
+	bare, otherDisk bool
+}
+
+// volumeOf is the PersistentVolume of a claim, and the name of its image.
+func volumeOf(claim string) string { return "pv-" + claim }
+
+var workloads = []workload{
+	{namespace: "shop", name: "db", claims: []string{"db"}},
+	{namespace: "shop", name: "pair", claims: []string{"left", "right"}},
+	{namespace: "shop", name: "mixed", claims: []string{"mixed"}, otherDisk: true},
+	{namespace: "shop", name: "bare", claims: []string{"bare"}, bare: true},
+	{namespace: "web", name: "site", claims: []string{"site"}},
+}
+
+func newWorld(t *rapid.T) *world {
+	w := &world{
+		T: t, clock: clocktesting.NewFakePassiveClock(time.Date(2026, 11, 23, 3, 0, 0, 0, time.UTC)), indexes: indexer{},
+		workloads: workloads, newest: map[string]*mapping{}, tampered: map[string]bool{}, nonces: 100, happened: map[string]int{},
+	}
+	w.api = &api{now: w.clock.Now, objects: objects{}}
+	if err := observe.AddIndexes(context.Background(), w.indexes); err != nil {
+		t.Fatal(err)
+	}
+	w.ceph = cephtest.New(w.clock)
+	w.ceph.FailWith(func(string) error { return w.cephFails() })
+	w.layOut(rapid.SampledFrom([]string{"own addresses", "storage network", "NAT"}).Draw(t, "network"))
+	for _, namespace := range []string{"shop", "web", "rbd-rescue"} {
+		ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}}
+		if namespace == "shop" {
+			ns.Annotations = map[string]string{v1alpha1.AnnotationMode: "rescue"}
+		}
+		w.api.put(ns)
+	}
+	for _, l := range w.workloads {
+		for _, claim := range l.claims {
+			w.addVolume(l.namespace, claim)
+		}
+		if l.bare {
+			w.api.put(w.podOf(l))
+		}
+	}
+	w.process = newProcess(w)
+	for range 6 {
+		w.pass(5 * time.Second)
+		w.process.lookAtAll()
+	}
+	return w
+}
+
+// layOut makes the machines: each clients' addresses are its node's, or on a network of their own, or shared by all; on the
+// last machine a daemon of Ceph lives.
+func (w *world) layOut(network string) {
+	for i := range 5 {
+		m := &machine{
+			world: w, name: fmt.Sprintf("node-%d", i), id: fmt.Sprintf("machine-%d", i), boot: 1, running: true, ready: true,
+			apiLink: true, cephLink: true, node: netip.AddrFrom4([4]byte{10, 0, 0, byte(i + 1)}), mapped: map[string]*mapping{},
+		}
+		switch network {
+		case "own addresses":
+			m.client = m.node
+		case "storage network":
+			m.client = netip.AddrFrom4([4]byte{10, 1, 0, byte(i + 1)})
+		case "NAT":
+			m.client = netip.AddrFrom4([4]byte{10, 2, 0, byte(i/2 + 1)})
+		}
+		w.machines = append(w.machines, m)
+	}
+	w.ceph.SetDaemons("10.0.0.200:6789/0", w.machines[4].client.String()+":6789/0")
+}
+
+func (w *world) addVolume(namespace, claim string) {
+	w.api.put(&corev1.PersistentVolumeClaim{
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: claim, UID: types.UID("claim-" + claim)},
+		Spec:       corev1.PersistentVolumeClaimSpec{VolumeName: volumeOf(claim)},
+	})
+	w.api.put(&corev1.PersistentVolume{
+		ObjectMeta: metav1.ObjectMeta{Name: volumeOf(claim)},
+		Spec: corev1.PersistentVolumeSpec{
+			AccessModes: []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOnce},
+			ClaimRef:    &corev1.ObjectReference{Namespace: namespace, Name: claim},
+			PersistentVolumeSource: corev1.PersistentVolumeSource{CSI: &corev1.CSIPersistentVolumeSource{
+				Driver: "rbd.csi.ceph.com", VolumeHandle: claim,
+				VolumeAttributes: map[string]string{"clusterID": "c1", "pool": "rbd", "imageName": claim},
+			}},
+		},
+	})
+}
+
+func (w *world) podOf(l workload) *corev1.Pod {
+	pod := &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Namespace: l.namespace, Name: l.name + "-0", UID: types.UID(fmt.Sprintf("pod-%d", w.api.version))},
+		Status:     corev1.PodStatus{Phase: corev1.PodPending},
+	}
+	if !l.bare {
+		pod.OwnerReferences = []metav1.OwnerReference{{Kind: "StatefulSet", Name: l.name, Controller: new(true)}}
+	}
+	for _, claim := range l.claims {
+		pod.Spec.Volumes = append(pod.Spec.Volumes, corev1.Volume{Name: claim, VolumeSource: corev1.VolumeSource{
+			PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: claim},
+		}})
+	}
+	if l.otherDisk {
+		pod.Spec.Volumes = append(pod.Spec.Volumes, corev1.Volume{Name: "share", VolumeSource: corev1.VolumeSource{NFS: &corev1.NFSVolumeSource{Server: "nfs"}}})
+	}
+	return pod
+}
+
+func (w *world) now() time.Time { return w.clock.Now() }
+
+// pass lets time go by: machines write, kubelets and Kubernetes' controllers act.
+func (w *world) pass(d time.Duration) {
+	w.clock.SetTime(w.now().Add(d))
+	for _, m := range w.machines {
+		m.write()
+	}
+	w.tellCephWhoWatches()
+	for _, m := range w.machines {
+		m.kubelet()
+	}
+	w.kubernetes()
+	w.tellCephWhoWatches()
+	w.failIfBroken()
+}
+
+// tell adds to the story that a failed check prints.
+func (w *world) tell(format string, args ...any) {
+	w.story = append(w.story, w.now().Format("15:04:05 ")+fmt.Sprintf(format, args...))
+}
+
+// broken notes by the name of the rule that the history has failed. It may be called on any goroutine.
+func (w *world) broken(rule, format string, args ...any) {
+	if w.failure == "" {
+		w.failure = fmt.Sprintf("%s: %s\n%s", rule, fmt.Sprintf(format, args...), strings.Join(w.story, "\n"))
+	}
+}
+
+func (w *world) failIfBroken() {
+	if w.failure != "" {
+		w.Fatal(w.failure)
+	}
+}
+
+func (w *world) machine(name string) *machine {
+	for _, m := range w.machines {
+		if m.name == name {
+			return m
+		}
+	}
+	return nil
+}
+
+// mappings are all that still exist, on machines that run or are frozen.
+func (w *world) mappings() []*mapping {
+	var all []*mapping
+	for _, m := range w.machines {
+		for _, image := range m.images() {
+			all = append(all, m.mapped[image])
+		}
+	}
+	return all
+}
+
+func (w *world) fences() []*v1alpha1.NodeFence { return list[*v1alpha1.NodeFence](w.api.objects) }
+
+// accepts tells whether some OSD would take a client's write.
+func (w *world) accepts(client string) bool {
+	if w.cutOffAtLag != nil && !cutOff(w.cutOffAtLag, client) {
+		return true
+	}
+	return !cutOff(w.ceph.Blocklist(), client)
+}
+
+// cutOff looks for the client's own entry and for its host's.
+func cutOff(entries []string, client string) bool {
+	host := client[:strings.LastIndexByte(client, '/')] + "/0"
+	return slices.Contains(entries, client) || slices.Contains(entries, host)
+}
