@@ -3,6 +3,8 @@
 LIBRADOS_TAGS ?= librados,pacific
 FUZZ_TIME     ?= 30s
 RUNS          ?= 10
+HISTORIES     ?= 1000
+RULE          ?=
 BIN           := $(CURDIR)/bin
 E2E           := cd e2e &&
 
@@ -13,12 +15,21 @@ help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: test
-test: packages test-unit test-e2e ## All tests, on a fresh Debian 12 machine with Go, as root (installs Debian's Ceph packages)
+test: packages test-unit test-history test-e2e ## All tests, on a fresh Debian 12 machine with Go, as root (installs Debian's Ceph packages)
 
 .PHONY: test-unit
 test-unit: ## The quick tests: no root, no Ceph, race detector on
 	go vet ./...
 	go test -race ./...
+
+.PHONY: test-history
+test-history: ## Over 100,000 steps of random histories against the safety rules (HISTORIES=1000 of 100 steps)
+	go test -run TestTheRules ./remediator/history -rapid.checks=$(HISTORIES) -rapid.steps=100 -timeout 30m
+	go test -run TestEvery ./remediator/history -rapid.checks=$(shell expr $(HISTORIES) / 5) -rapid.steps=100 -timeout 30m
+
+.PHONY: mutate
+mutate: ## Break each safety rule in turn; fail if no test notices (RULE=S1 for one)
+	go -C tools run ./mutate -root .. -rule "$(RULE)"
 
 .PHONY: test-e2e
 test-e2e: packages ## The lab's own tests and the end-to-end scenarios, as root

@@ -166,13 +166,18 @@ func (w *Workload) RunsOn(ctx context.Context) (string, error) {
 	return "", nil
 }
 
-// Recorded are the Ceph clients that are recorded for a node; none while rbd-rescue does not know them.
+// Recorded are the Ceph clients that are recorded for a node; none while rbd-rescue does not know them, or has not looked at
+// them since the application's pods run there.
 func (w *Workload) Recorded(ctx context.Context, node string) ([]string, error) {
+	pods, err := w.Pods(ctx)
+	if err != nil {
+		return nil, err
+	}
 	pv := &corev1.PersistentVolume{}
 	if err := w.lab.Client.Get(ctx, client.ObjectKey{Name: w.Volume}, pv); err != nil {
 		return nil, fmt.Errorf("reading PersistentVolume %s: %w", w.Volume, err)
 	}
-	return recordedClients(pv, node)
+	return recordedClients(pv, node, pods)
 }
 
 // Check reads the image back and proves what its writers were told.

@@ -27,6 +27,9 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
+// enough steps for everything that matters to come to pass: as many as `make test-history` makes.
+const enough = 50_000
+
 // S1 to S8 hold after every write of every history.
 func TestTheRulesHoldInEveryHistory(t *testing.T) {
 	t.Parallel()
@@ -37,6 +40,9 @@ func TestTheRulesHoldInEveryHistory(t *testing.T) {
 		w.count(seen)
 	})
 	t.Logf("seen: %v", seen)
+	if seen["step"] < enough {
+		return
+	}
 	for _, what := range []string{
 		"node fenced", "whole host fenced", "pod force-deleted", "attachment deleted", "volumesInUse cleared", "stale write refused",
 		"fence lifted", "fence overridden", "fence cancelled", "entry renewed", "pod deleted gracefully", "crash",

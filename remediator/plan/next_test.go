@@ -165,6 +165,27 @@ func TestNext(t *testing.T) {
 				Steps: []string{"delete VolumeAttachment csi-pv-1-node-a"},
 			},
 		},
+		"waits while the attacher has its time to let an attachment go": {
+			snapshot: incident(released, leftAttachment, func(s *Snapshot) { s.Now = now.Add(2 * attachmentPatience) }),
+			want:     effect{Phase: v1alpha1.PhaseReleasing, Fenced: "NodeFenced", Volume: "Releasing"},
+		},
+		"takes the finalizers from an attachment that no attacher lets go": {
+			snapshot: incident(released, leftAttachment, func(s *Snapshot) { s.Now = now.Add(2*attachmentPatience + time.Second) }),
+			want: effect{
+				Phase: v1alpha1.PhaseReleasing, Fenced: "NodeFenced", Volume: "Releasing",
+				Steps: []string{"remove the finalizers from VolumeAttachment csi-pv-1-node-a"},
+			},
+		},
+		"deletes the attachment of a node that is gone at once": {
+			snapshot: incident(released, func(s *Snapshot) {
+				s.Volumes[0].Attachments = []*storagev1.VolumeAttachment{attachment("pv-1", "node-a")}
+				s.Node = nil
+			}),
+			want: effect{
+				Phase: v1alpha1.PhaseReleasing, Fenced: "NodeFenced", Volume: "Releasing",
+				Steps: []string{"delete VolumeAttachment csi-pv-1-node-a"},
+			},
+		},
 		"clears an entry that a kubelet wrote in again": {
 			snapshot: incident(released, func(s *Snapshot) {
 				s.Volumes[0].Attachments = []*storagev1.VolumeAttachment{attachment("pv-1", "node-a")}
@@ -396,6 +417,14 @@ func TestNext(t *testing.T) {
 			want: effect{Phase: v1alpha1.PhaseLifted, Steps: []string{"remove the finalizer from the NodeFence"}},
 		},
 	})
+}
+
+// leftAttachment is being deleted since attachmentPatience, and its attacher does not answer.
+func leftAttachment(s *Snapshot) {
+	va := attachment("pv-1", "node-a")
+	va.Finalizers = []string{"external-attacher/rbd-csi-ceph-com"}
+	va.DeletionTimestamp = new(metav1.NewTime(now.Add(attachmentPatience)))
+	s.Volumes[0].Attachments = []*storagev1.VolumeAttachment{va}
 }
 
 // Kubernetes takes events of one object for one if they differ in their note alone.

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	storagev1 "k8s.io/api/storage/v1"
 
 	"github.com/rbd-rescue/rbd-rescue/api/v1alpha1"
 	"github.com/rbd-rescue/rbd-rescue/volume"
@@ -12,6 +13,7 @@ import (
 
 // attachmentPatience is how long the attach/detach controller may take to detach a released volume before its
 // VolumeAttachment is deleted for it: 0.1–0.8 s for one, about 2 volumes a second for many (facts/kubernetes.md §1 row p).
+// The attacher has as long again to let it go.
 const attachmentPatience = time.Minute
 
 // release gives the steps that take volumes from the failed node. It is the only place that makes them, it takes the
@@ -33,10 +35,8 @@ func release(proof verified, s Snapshot, volumes []v1alpha1.FencedVolume) []Step
 		if inUse(s.Node, v) && (silent(s) || users == 0) { // a kubelet that answers ends its pods first
 			clear.UniqueNames = append(clear.UniqueNames, v.UniqueName)
 		}
-		va := attachmentTo(s.NodeName, v)
-		if va != nil && users == 0 && entry.ReleasingAt != nil &&
-			s.Now.Sub(entry.ReleasingAt.Time) > attachmentPatience {
-			steps = append(steps, DeleteAttachment{Name: va.Name, UID: va.UID})
+		if va := attachmentTo(s.NodeName, v); va != nil && users == 0 {
+			steps = append(steps, detach(s, va, entry)...)
 		}
 	}
 	if len(clear.UniqueNames) > 0 {
@@ -53,6 +53,20 @@ func release(proof verified, s Snapshot, volumes []v1alpha1.FencedVolume) []Step
 		}
 	}
 	return steps
+}
+
+// detach takes away an attachment that stays: of a node that is gone, which the attach/detach controller would keep for six
+// minutes (facts/kubernetes.md §1 row m), or where that controller or the attacher is down. The fence makes that safe.
+func detach(s Snapshot, va *storagev1.VolumeAttachment, entry v1alpha1.FencedVolume) []Step {
+	waited := entry.ReleasingAt != nil && s.Now.Sub(entry.ReleasingAt.Time) > attachmentPatience
+	switch {
+	case va.DeletionTimestamp == nil && (waited || s.Node == nil):
+		return []Step{DeleteAttachment{Name: va.Name, UID: va.UID}}
+	case va.DeletionTimestamp != nil && len(va.Finalizers) > 0 && s.Now.Sub(va.DeletionTimestamp.Time) > attachmentPatience:
+		return []Step{FreeAttachment{Name: va.Name, UID: va.UID}}
+	default:
+		return nil
+	}
 }
 
 // allReleased tells whether a pod uses at least one released volume, and no held volume that is not.

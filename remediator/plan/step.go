@@ -69,6 +69,12 @@ type DeleteAttachment struct {
 	UID  types.UID
 }
 
+// FreeAttachment takes the finalizers from a VolumeAttachment whose attacher does not let it go.
+type FreeAttachment struct {
+	Name string
+	UID  types.UID
+}
+
 // ReleaseFinalizer lets a NodeFence go that somebody has deleted.
 type ReleaseFinalizer struct{}
 
@@ -79,6 +85,7 @@ func (UntaintNode) step()         {}
 func (ClearVolumesInUse) step()   {}
 func (DeletePod) step()           {}
 func (DeleteAttachment) step()    {}
+func (FreeAttachment) step()      {}
 func (ReleaseFinalizer) step()    {}
 
 func (s AddToBlocklist) String() string {
@@ -100,7 +107,10 @@ func (s DeletePod) String() string {
 	return "force-delete pod " + s.Namespace + "/" + s.Name
 }
 func (s DeleteAttachment) String() string { return "delete VolumeAttachment " + s.Name }
-func (ReleaseFinalizer) String() string   { return "remove the finalizer from the NodeFence" }
+func (s FreeAttachment) String() string {
+	return "remove the finalizers from VolumeAttachment " + s.Name
+}
+func (ReleaseFinalizer) String() string { return "remove the finalizer from the NodeFence" }
 
 func join(addresses []ceph.Address) string {
 	texts := make([]string, len(addresses))

@@ -65,7 +65,7 @@ func takesFromNode(nf *v1alpha1.NodeFence, step plan.Step) bool {
 	switch step.(type) {
 	case plan.AddToBlocklist:
 		return nf.Status.Times.FencedAt == nil
-	case plan.ClearVolumesInUse, plan.DeletePod, plan.DeleteAttachment:
+	case plan.ClearVolumesInUse, plan.DeletePod, plan.DeleteAttachment, plan.FreeAttachment:
 		return true
 	default:
 		return false
@@ -119,6 +119,8 @@ func (c *Controller) carryOut(ctx context.Context, nf *v1alpha1.NodeFence, step 
 		return c.deletePod(ctx, s)
 	case plan.DeleteAttachment:
 		return c.deleteAttachment(ctx, s)
+	case plan.FreeAttachment:
+		return c.freeAttachment(ctx, s)
 	case plan.ReleaseFinalizer:
 		return c.releaseFinalizer(ctx, nf)
 	default:
@@ -245,6 +247,18 @@ func (c *Controller) deletePod(ctx context.Context, s plan.DeletePod) error {
 func (c *Controller) deleteAttachment(ctx context.Context, s plan.DeleteAttachment) error {
 	va := &storagev1.VolumeAttachment{ObjectMeta: metav1.ObjectMeta{Name: s.Name}}
 	return client.IgnoreNotFound(c.Client.Delete(ctx, va, client.Preconditions{UID: &s.UID}))
+}
+
+// freeAttachment lets a VolumeAttachment go that is being deleted, if it is still the one that was judged.
+func (c *Controller) freeAttachment(ctx context.Context, s plan.FreeAttachment) error {
+	patch, err := json.Marshal([]patchOperation{
+		{Op: "test", Path: "/metadata/uid", Value: string(s.UID)}, {Op: "remove", Path: "/metadata/finalizers"},
+	})
+	if err != nil {
+		return fmt.Errorf("encoding the patch: %w", err)
+	}
+	va := &storagev1.VolumeAttachment{ObjectMeta: metav1.ObjectMeta{Name: s.Name}}
+	return client.IgnoreNotFound(c.Client.Patch(ctx, va, client.RawPatch(types.JSONPatchType, patch)))
 }
 
 func (c *Controller) releaseFinalizer(ctx context.Context, nf *v1alpha1.NodeFence) error {

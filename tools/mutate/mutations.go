@@ -1,0 +1,154 @@
+package main
+
+const (
+	plan    = "remediator/plan/"
+	rescuer = "remediator/rescuer/"
+)
+
+var mutations = []mutation{
+	{
+		"S1", "an OSD that has not confirmed does not matter", plan + "verify.go",
+		"case cluster.Barrier < cluster.Map.Epoch:", "case cluster.Map.Epoch == 0:",
+	},
+	{
+		"S1", "an entry that is about to run out is good enough", plan + "verify.go",
+		"case !listed(cluster, address, s.Now.Add(expiryMargin)):", "case !listed(cluster, address, s.Now):",
+	},
+	{
+		"S1", "a volume is released without the proof of this look", plan + "release.go",
+		"|| !proof.covers(v.ClusterID, entry.Clients) ||", "||",
+	},
+	{
+		"S1", "a volume without a client counts as proven", plan + "verify.go",
+		"return len(addresses) > 0\n", "return true\n",
+	},
+	{
+		"S1", "the record counts, whoever started since", plan + "clients.go",
+		"return !slices.ContainsFunc(users,", "return true || !slices.ContainsFunc(users,",
+	},
+	{
+		"S1", "the record counts, though no pod is left that it has looked at", plan + "clients.go",
+		"|| len(users) == 0 {", "{",
+	},
+	{
+		"S1", "the record of another boot counts", plan + "clients.go",
+		"v.Record == nil || v.Record.BootID != s.Fence.Spec.BootID", "v.Record == nil",
+	},
+	{
+		"S1", "a client of the boot before is recorded for this one", "remediator/recorder/record.go",
+		"|| slices.Contains(before, text) {", "{",
+	},
+	{
+		"S2", "another node's recorded client may be fenced", plan + "clients.go",
+		`if other := s.OtherClients[address]; other != "" {`, `if other := s.OtherClients[address]; other == "nobody" {`,
+	},
+	{
+		"S2", "another node's address may be fenced", plan + "clients.go",
+		`if other := s.OtherNodes[address.IP]; other != "" &&`, `if other := s.OtherNodes[address.IP]; other == "nobody" &&`,
+	},
+	{
+		"S2", "a watcher that is nobody's is taken for the node's", plan + "clients.go",
+		"case !s.ownsAlone(address.IP):", "case false:",
+	},
+	{
+		"S2", "the host of a Ceph daemon may be fenced", plan + "host.go",
+		`case cluster.Daemons[ip] != "":`, "case false:",
+	},
+	{
+		"S2", "a host on which another node's clients were seen may be fenced", plan + "host.go",
+		`case s.OtherHosts[ip] != "":`, "case false:",
+	},
+	{
+		"S2", "a host that another node may use may be fenced", plan + "host.go",
+		`case !named && s.mayBeAt(v.ClusterID, ip) != "":`, "case false:",
+	},
+	{
+		"S2", "rbd-rescue's own host may be fenced", plan + "host.go",
+		"case slices.ContainsFunc(cluster.Own, func(a ceph.Address) bool { return a.IP == ip }):", "case false:",
+	},
+	{
+		"S2", "a node that came back is fenced all the same", plan + "renew.go",
+		"if !first && !listed(cluster, address, s.Now) {", "if false {",
+	},
+	{
+		"S2", "what the cache says of the node is good enough", rescuer + "execute.go",
+		"return failed == failedBefore &&", "return true || failed == failedBefore &&",
+	},
+	{
+		"S2", "rbd-rescue's own client may be put on the blocklist", "ceph/blocklist.go",
+		"case slices.Contains(own, client) ||", "case false && slices.Contains(own, client) ||",
+	},
+	{
+		"S3", "a fence is lifted on the boot that it cuts off", plan + "next.go",
+		"(state == nodeRebooted || overridden(s))", "(state == nodeRebooted || state == nodeReturned || overridden(s))",
+	},
+	{
+		"S3", "a fence is lifted for another machine of the same name", plan + "node.go",
+		"case volume.Ready(s.Node) && !sameMachine(s):", "case false:",
+	},
+	{
+		"S3", "an override counts for any boot", plan + "lift.go",
+		"s.Fence.Annotations[v1alpha1.AnnotationLift] == s.Fence.Spec.BootID", `s.Fence.Annotations[v1alpha1.AnnotationLift] != ""`,
+	},
+	{
+		"S3", "entries that another incident needs are removed", rescuer + "execute.go",
+		`return plan.NeededBy(others, address.String()) != ""`, "return false",
+	},
+	{
+		"S3", "a deleted NodeFence is gone at once", plan + "next.go",
+		"case !s.Fence.Active():\n", "case !s.Fence.Active() || s.Fence.DeletionTimestamp != nil:\n",
+	},
+	{
+		"S4", "entries are not renewed", plan + "renew.go",
+		"|| listed(cluster, address, s.Now.Add(entryTTL/2)) {", "|| listed(cluster, address, s.Now) {",
+	},
+	{
+		"S4", "entries live for an hour", plan + "renew.go",
+		"const entryTTL = 365 * 24 * time.Hour", "const entryTTL = time.Hour",
+	},
+	{
+		"S5", "a pod's label makes its node a failed one", plan + "failure.go",
+		"if failure, failed := volume.Failed(s.Node); failed {",
+		`if failure, failed := volume.Failed(s.Node); failed || len(s.Pods) > 0 && s.Pods[0].Labels["rbd-rescue.io/held"] != "" {`,
+	},
+	{
+		"S6", "every namespace has opted in", plan + "demand.go",
+		"return s.Policies[v.Claim.Namespace].Mode == v1alpha1.ModeRescue", "return true",
+	},
+	{
+		"S6", "a pod may go whatever else it writes to", plan + "judge.go",
+		`storage != "" && !policy.UnfencedStorage`, `storage == "nothing" && !policy.UnfencedStorage`,
+	},
+	{
+		"S6", "a bare pod may go", plan + "judge.go",
+		"metav1.GetControllerOf(pod) == nil && !policy.BarePods", "false && !policy.BarePods",
+	},
+	{
+		"S6", "a pod may go though one of its volumes stays", plan + "release.go",
+		"if !released[v.Name] {", "if false {",
+	},
+	{
+		"S7", "the breaker does not open", plan + "breaker.go",
+		"> max(1, limit)", "> max(1, limit, h.Nodes)",
+	},
+	{
+		"S7", "a fence begins while the breaker is open", plan + "fence.go",
+		"if !began && d.s.Fence.Spec.Automatic && notNow(d.s) != nil {", "if false {",
+	},
+	{
+		"S7", "nodes that have just come back do not count", plan + "breaker.go",
+		"h.Failed+h.Returned >", "h.Failed >",
+	},
+	{
+		"S8", "an entry is written that the status does not know", plan + "fence.go",
+		"for _, step := range entriesToWrite(d.s, d.status.Clients,", "for _, step := range entriesToWrite(d.s, append([]v1alpha1.FencedClient{{ClusterID: \"c1\", Address: \"10.9.9.9:0/9\"}}, d.status.Clients...),",
+	},
+	{
+		"S8", "whichever pod has the name is deleted", rescuer + "execute.go",
+		"client.Preconditions{UID: &s.UID, ResourceVersion: new(s.ResourceVersion)}}", "client.Preconditions{}}",
+	},
+	{
+		"S8", "two leaders make two incidents of one failure", plan + "detect.go",
+		"since.UTC().Format(time.RFC3339)", "time.Now().Format(time.RFC3339Nano)",
+	},
+}
