@@ -10,6 +10,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	eventsv1 "k8s.io/api/events/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -29,6 +30,17 @@ type scenario struct {
 	lab       *lab.Lab
 	namespace string
 	began     time.Time
+	// others are further namespaces of the scenario.
+	others []string
+}
+
+// anotherNamespace makes one more, which ends with the scenario.
+func (s *scenario) anotherNamespace(suffix string, mode v1alpha1.Mode) string {
+	s.Helper()
+	name := s.namespace + "-" + suffix
+	s.must(s.lab.MakeNamespace(s.ctx, name, mode))
+	s.others = append(s.others, name)
+	return name
 }
 
 // begin makes a namespace of its own for a scenario. At the end every node is brought back and every fence lifted, so that
@@ -85,8 +97,14 @@ func (s *scenario) never(within time.Duration, what string, holds func() (bool, 
 // workload makes an application on a node, and waits until it runs there and its client is on record.
 func (s *scenario) workload(name, on string, statefulSet bool, wait time.Duration) *lab.Workload {
 	s.Helper()
-	w, err := s.lab.MakeWorkload(s.ctx, lab.WorkloadOptions{Namespace: s.namespace, Name: name, StatefulSet: statefulSet, On: on, Patience: wait})
+	return s.workloadOf(lab.WorkloadOptions{Namespace: s.namespace, Name: name, StatefulSet: statefulSet, On: on, Patience: wait})
+}
+
+func (s *scenario) workloadOf(options lab.WorkloadOptions) *lab.Workload {
+	s.Helper()
+	w, err := s.lab.MakeWorkload(s.ctx, options)
 	s.must(err)
+	name, on := options.Name, options.On
 	s.eventually(60*time.Second, name+" runs on "+on+", its client is on record", func() (bool, error) {
 		node, err := w.RunsOn(s.ctx)
 		if err != nil || node != on {
@@ -225,10 +243,11 @@ func (s *scenario) healAll() {
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
 	s.ctx = ctx
-	namespace := &corev1.Namespace{}
-	namespace.Name = s.namespace
-	if err := s.lab.Client.Delete(ctx, namespace); err != nil {
-		s.Logf("deleting namespace %s: %v", s.namespace, err)
+	all := append([]string{s.namespace}, s.others...)
+	for _, name := range all {
+		if err := s.lab.Client.Delete(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}); err != nil {
+			s.Logf("deleting namespace %s: %v", name, err)
+		}
 	}
 	var fences v1alpha1.NodeFenceList
 	if err := s.lab.Client.List(ctx, &fences); err != nil {
@@ -245,9 +264,11 @@ func (s *scenario) healAll() {
 		}
 	}
 	s.eventually(90*time.Second, "every node is healthy, no fence and no pod is left", func() (bool, error) {
-		var pods corev1.PodList
-		if err := s.lab.Client.List(ctx, &pods, client.InNamespace(s.namespace)); err != nil || len(pods.Items) > 0 {
-			return false, err
+		for _, name := range all {
+			var pods corev1.PodList
+			if err := s.lab.Client.List(ctx, &pods, client.InNamespace(name)); err != nil || len(pods.Items) > 0 {
+				return false, err
+			}
 		}
 		var fences v1alpha1.NodeFenceList
 		if err := s.lab.Client.List(ctx, &fences); err != nil {

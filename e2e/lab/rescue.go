@@ -76,6 +76,7 @@ func (l *Lab) newRescue(ctx context.Context) (*Rescue, error) {
 		"cephClusters": []any{map[string]any{
 			"clusterID": ClusterID, "monitors": l.Ceph.Monitors(), "user": "rbd-rescue", "keyFile": keyFile,
 		}},
+		"stuckAfter":     "5s",
 		"maxFailedNodes": "50%", // scenarios follow each other at once: the node of the one before has just come back
 	})
 	if err != nil {

@@ -34,6 +34,8 @@ type WorkloadOptions struct {
 	On string
 	// Patience is the tolerationSeconds of its pods: how long after the NoExecute taint Kubernetes evicts them.
 	Patience time.Duration
+	// Features of the image; layering alone if empty, as ceph-csi makes them.
+	Features []string
 }
 
 // Namespace makes a namespace with a mode; empty for one that does not opt in.
@@ -51,7 +53,7 @@ func (l *Lab) MakeNamespace(ctx context.Context, name string, mode v1alpha1.Mode
 // MakeWorkload makes image, PersistentVolume, claim and application. The PersistentVolume is as ceph-csi provisions them.
 func (l *Lab) MakeWorkload(ctx context.Context, o WorkloadOptions) (*Workload, error) {
 	w := &Workload{lab: l, Namespace: o.Namespace, Name: o.Name, Volume: "pvc-" + o.Namespace + "-" + o.Name, Image: "csi-vol-" + o.Namespace + "-" + o.Name}
-	if err := l.Ceph.CreateImage(ctx, Pool, w.Image, 32); err != nil {
+	if err := l.Ceph.CreateImage(ctx, Pool, w.Image, 32, o.Features...); err != nil {
 		return nil, fmt.Errorf("making image %s: %w", w.Image, err)
 	}
 	for _, object := range []client.Object{w.persistentVolume(), w.claim(), w.application(o)} {

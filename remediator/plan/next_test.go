@@ -121,6 +121,23 @@ func TestNext(t *testing.T) {
 				Steps: []string{clear1, delete1}, Events: []string{"NodeFence NodeFenced", "Node NodeFenced"},
 			},
 		},
+		"S1: stops a release whose entry is gone, and writes it again": {
+			snapshot: incident(proven, func(s *Snapshot) {
+				s.Fence.Status = Next(*s).Status
+				clear(s.Clusters["c1"].Map.Blocklist)
+			}),
+			want: effect{
+				Phase: v1alpha1.PhaseReleasing, Fenced: "FenceUnproven", Volume: "Releasing",
+				Steps: []string{fence}, Events: []string{"NodeFence FenceRenewed"},
+			},
+		},
+		"S1: stops a release while an OSD has not confirmed the map of this look": {
+			snapshot: incident(proven, func(s *Snapshot) {
+				s.Fence.Status = Next(*s).Status
+				s.changeCluster(func(c *Cluster) { c.Map.Epoch++ })
+			}),
+			want: effect{Phase: v1alpha1.PhaseReleasing, Fenced: "NodeFenced", Volume: "Releasing"},
+		},
 		"keeps a client that it settled from a watcher which the fence has ended": {
 			snapshot: incident(func(s *Snapshot) {
 				s.Fence.Status = Next(incident(noRecord, watcherAt(deadClient))).Status

@@ -28,21 +28,23 @@ func run(root, only string) error {
 	if err != nil {
 		return err
 	}
-	var unnoticed []error
+	var wrong []error
 	for _, m := range mutations {
 		if only != "" && m.rule != only {
 			continue
 		}
 		noticed, err := m.try(root)
-		if err != nil {
-			return fmt.Errorf("%s: %w", m, err)
+		switch {
+		case err != nil:
+			noticed = "ERROR"
+			wrong = append(wrong, fmt.Errorf("%s: %w", m, err))
+		case noticed == "":
+			noticed = "NOBODY"
+			wrong = append(wrong, fmt.Errorf("no test notices: %s", m))
 		}
 		fmt.Printf("%-3s %-70s %s\n", m.rule, m.what, noticed)
-		if noticed == "" {
-			unnoticed = append(unnoticed, fmt.Errorf("no test notices: %s", m))
-		}
 	}
-	return errors.Join(unnoticed...)
+	return errors.Join(wrong...)
 }
 
 // mutation is one way to break a rule.

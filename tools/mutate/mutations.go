@@ -36,7 +36,7 @@ var mutations = []mutation{
 	},
 	{
 		"S1", "a client of the boot before is recorded for this one", "remediator/recorder/record.go",
-		"|| slices.Contains(before, text) {", "{",
+		"|| slices.Contains(before, text) {", `|| slices.Contains(before, "nothing") {`,
 	},
 	{
 		"S2", "another node's recorded client may be fenced", plan + "clients.go",

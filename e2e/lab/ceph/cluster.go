@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -310,6 +311,20 @@ func (c *Cluster) CreateImage(ctx context.Context, pool, name string, sizeMiB in
 
 // Blocklist are the addresses that are cut off.
 func (c *Cluster) Blocklist(ctx context.Context) ([]string, error) {
+	entries, err := c.blocklist(ctx)
+	return slices.Collect(maps.Keys(entries)), err
+}
+
+// BlockedUntil is when an address may write again; zero if it may now.
+func (c *Cluster) BlockedUntil(ctx context.Context, address string) (time.Time, error) {
+	entries, err := c.blocklist(ctx)
+	if text := entries[address]; err == nil && text != "" {
+		return time.Parse("2006-01-02T15:04:05.999999999-0700", text)
+	}
+	return time.Time{}, err
+}
+
+func (c *Cluster) blocklist(ctx context.Context) (map[string]string, error) {
 	out, err := c.Ceph(ctx, "osd", "dump")
 	if err != nil {
 		return nil, err
@@ -320,11 +335,7 @@ func (c *Cluster) Blocklist(ctx context.Context) ([]string, error) {
 	if err := json.Unmarshal(out, &dump); err != nil {
 		return nil, fmt.Errorf("decoding osd dump: %w", err)
 	}
-	var addresses []string
-	for address := range dump.Blocklist {
-		addresses = append(addresses, address)
-	}
-	return addresses, nil
+	return dump.Blocklist, nil
 }
 
 // Watchers of an image, as `rbd status` shows them.

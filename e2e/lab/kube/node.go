@@ -175,6 +175,11 @@ func (n *Node) KillKubelet() error {
 	return each([]*process.Process{n.kubelet}, (*process.Process).Kill)
 }
 
+// KillRuntime ends the container runtime alone: the kubelet goes on, says that the node is not ready, and can end no pod.
+func (n *Node) KillRuntime() error {
+	return each([]*process.Process{n.cri}, (*process.Process).Kill)
+}
+
 // Freeze stops all processes of the node where they are.
 func (n *Node) Freeze() error { return each(n.processes(), (*process.Process).Freeze) }
 
