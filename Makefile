@@ -49,10 +49,13 @@ bench-recovery: packages ## Measure the recovery beside the ways without rbd-res
 bench: ## Benchmarks of the hot paths
 	go test -run '^$$' -bench . -benchmem ./webhook
 
-.PHONY: fuzz
-fuzz: ## Fuzz the parsers of foreign text (FUZZ_TIME=30s each)
-	go test -run '^$$' -fuzz FuzzParseAddress -fuzztime $(FUZZ_TIME) ./ceph
-	go test -run '^$$' -fuzz FuzzParseOSDMap -fuzztime $(FUZZ_TIME) ./ceph
+FUZZ := ceph/FuzzParseAddress ceph/FuzzParseOSDMap ceph/FuzzParseDaemons ceph/FuzzStagedOn volume/FuzzParse \
+	api/v1alpha1/FuzzParsePolicy remediator/observe/FuzzReadRecord cmd/rbd-rescue/config/FuzzParse
+
+.PHONY: fuzz $(FUZZ)
+fuzz: $(FUZZ) ## Fuzz the parsers of foreign text (FUZZ_TIME=30s each)
+$(FUZZ):
+	go test -run '^$$' -fuzz '^$(notdir $@)$$' -fuzztime $(FUZZ_TIME) ./$(patsubst %/,%,$(dir $@))
 
 .PHONY: lint
 lint: packages $(BIN)/golangci-lint ## Run the linters on both modules

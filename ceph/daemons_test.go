@@ -111,3 +111,16 @@ func FuzzParseDaemons(f *testing.F) {
 		}
 	})
 }
+
+func FuzzStagedOn(f *testing.F) {
+	f.Add(".rbd.csi.ceph.com/clientaddress/0001-0009-rook-ceph-0000000000000002-24d8/node-a", "10.0.0.5")
+	f.Add(".rbd.csi.ceph.com/clientAddress/node-b", "[fd98::7]")
+	f.Add(".rbd.csi.ceph.com/clientaddress/", "::ffff:10.0.0.5")
+	f.Fuzz(func(t *testing.T, key, value string) {
+		for node, ip := range stagedOn(map[string]string{key: value}) {
+			if node == "" || !ip.IsValid() || ip.Is4In6() || ip.Zone() != "" {
+				t.Errorf("%q: %q is %q at %v", key, value, node, ip)
+			}
+		}
+	})
+}
