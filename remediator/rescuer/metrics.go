@@ -27,6 +27,11 @@ var (
 		Help: "When the blocklist entry of an active NodeFence that ends first would end, as Unix time; it is renewed half-way.",
 	}, []string{"nodefence"})
 
+	refusedVolumes = prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: v1alpha1.MetricPrefix + "_refused_volumes",
+		Help: "Volumes of an active NodeFence that are not released, by reason.",
+	}, []string{"nodefence", "reason"})
+
 	podsDeleted = prometheus.NewCounter(prometheus.CounterOpts{
 		Name: v1alpha1.MetricPrefix + "_pods_force_deleted_total",
 		Help: "Grows with each stuck pod of a fenced node that was force-deleted.",
@@ -34,7 +39,7 @@ var (
 )
 
 func init() {
-	metrics.Registry.MustRegister(phases, stepSeconds, entryExpiry, podsDeleted)
+	metrics.Registry.MustRegister(phases, stepSeconds, entryExpiry, refusedVolumes, podsDeleted)
 }
 
 // measure counts what changed between two states of an incident.
@@ -44,6 +49,7 @@ func measure(before, after *v1alpha1.NodeFence) {
 	}
 	phases.WithLabelValues(after.Name, string(after.Status.Phase)).Set(1)
 	measureExpiry(after)
+	measureRefusals(after)
 	t, was := after.Status.Times, before.Status.Times
 	if was.DetectedAt == nil && t.DetectedAt != nil && t.NotReadyAt != nil {
 		observeStep("detect", t.DetectedAt.Sub(t.NotReadyAt.Time))
@@ -83,6 +89,18 @@ func measureExpiry(nf *v1alpha1.NodeFence) {
 	entryExpiry.WithLabelValues(nf.Name).Set(float64(first.Unix()))
 }
 
+func measureRefusals(nf *v1alpha1.NodeFence) {
+	refusedVolumes.DeletePartialMatch(prometheus.Labels{"nodefence": nf.Name})
+	if !nf.Active() {
+		return
+	}
+	for _, v := range nf.Status.Volumes {
+		if v.Phase == v1alpha1.VolumeRefused {
+			refusedVolumes.WithLabelValues(nf.Name, v.Reason).Inc()
+		}
+	}
+}
+
 func observeStep(step string, took time.Duration) {
 	stepSeconds.WithLabelValues(step).Observe(took.Seconds())
 }
@@ -91,4 +109,5 @@ func observeStep(step string, took time.Duration) {
 func forget(name string) {
 	phases.DeletePartialMatch(prometheus.Labels{"nodefence": name})
 	entryExpiry.DeleteLabelValues(name)
+	refusedVolumes.DeletePartialMatch(prometheus.Labels{"nodefence": name})
 }
