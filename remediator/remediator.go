@@ -36,6 +36,8 @@ type Options struct {
 	// Namespace is rbd-rescue's own: an annotation there pauses it.
 	Namespace string
 	Settings  plan.Settings
+	// Boundary is that of the rescuer; nil but in tests.
+	Boundary func(name string)
 }
 
 // Validate names what is missing.
@@ -72,6 +74,7 @@ func Add(ctx context.Context, mgr ctrl.Manager, options Options) error {
 		&detector.Controller{Client: mgr.GetClient(), Observer: observer, Announcer: announcer},
 		&rescuer.Controller{
 			Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Observer: observer, Clusters: options.Clusters, Announcer: announcer,
+			Boundary: options.Boundary,
 		},
 	} {
 		if err := controller.AddTo(mgr); err != nil {

@@ -79,6 +79,7 @@ func runRemediator(ctx context.Context, s serving, configFile string) error {
 	}
 	options := remediator.Options{
 		Clusters: ceph.NewClusters(dials), Clock: clock.RealClock{}, Namespace: s.namespace, Settings: configuration.Settings(),
+		Boundary: boundary,
 	}
 	if err := remediator.Add(ctx, mgr, options); err != nil {
 		return err

@@ -142,7 +142,7 @@ func (r *Rescue) StartWebhook(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("making the webhook's kubeconfig: %w", err)
 	}
-	r.webhook, err = r.start("webhook", kubeconfig, webhookMetrics, webhookProbes,
+	r.webhook, err = r.start("webhook", kubeconfig, webhookMetrics, webhookProbes, "",
 		fmt.Sprintf("--port=%d", webhookPort), "--dns-names=localhost")
 	if err != nil {
 		return err
@@ -175,27 +175,31 @@ func (r *Rescue) hasCABundle(ctx context.Context) error {
 	return nil
 }
 
-// StartRemediator starts the remediator and waits until it leads and its caches are there.
-func (r *Rescue) StartRemediator(ctx context.Context) error {
+// StartRemediator starts the remediator and waits until it is up.
+func (r *Rescue) StartRemediator(ctx context.Context) error { return r.StartRemediatorToCrash(ctx, "") }
+
+// StartRemediatorToCrash starts a remediator that kills itself at a boundary of the rescuer, as in "after AddToBlocklist";
+// empty for never.
+func (r *Rescue) StartRemediatorToCrash(ctx context.Context, boundary string) error {
 	kubeconfig, err := r.lab.Kube.KubeconfigFor(ctx, Namespace, "rbd-rescue-remediator")
 	if err != nil {
 		return fmt.Errorf("making the remediator's kubeconfig: %w", err)
 	}
-	r.remediator, err = r.start("remediator", kubeconfig, remediatorMetrics, remediatorProbes, "--config="+r.configFile, "-v=1")
+	r.remediator, err = r.start("remediator", kubeconfig, remediatorMetrics, remediatorProbes, boundary, "--config="+r.configFile, "-v=1")
 	if err != nil {
 		return err
 	}
 	return r.ready(ctx, "remediator", r.remediator, remediatorProbes)
 }
 
-func (r *Rescue) start(command, kubeconfig string, metrics, probes int, args ...string) (*process.Process, error) {
+func (r *Rescue) start(command, kubeconfig string, metrics, probes int, crashAt string, args ...string) (*process.Process, error) {
 	p, err := r.lab.Supervisor.Start(process.Spec{
 		Name: "rbd-rescue-" + command, Path: filepath.Join(r.lab.binaries.Dir, "rbd-rescue"),
 		Args: append([]string{
 			command, "--kubeconfig=" + kubeconfig, "--namespace=" + Namespace,
 			fmt.Sprintf("--metrics-bind-address=127.0.0.1:%d", metrics), fmt.Sprintf("--health-probe-bind-address=127.0.0.1:%d", probes),
 		}, args...),
-		Env: append(os.Environ(), "POD_NAMESPACE="+Namespace),
+		Env: append(os.Environ(), "POD_NAMESPACE="+Namespace, "RBD_RESCUE_CRASH_AT="+crashAt),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("starting rbd-rescue %s: %w", command, err)
@@ -226,6 +230,9 @@ func (r *Rescue) ready(ctx context.Context, command string, p *process.Process, 
 	}
 	return nil
 }
+
+// RemediatorEnded is closed when the remediator has ended.
+func (r *Rescue) RemediatorEnded() <-chan struct{} { return r.remediator.Done() }
 
 // KillRemediator ends the remediator as a crash would.
 func (r *Rescue) KillRemediator() error { return r.remediator.Kill() }

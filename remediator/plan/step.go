@@ -2,6 +2,7 @@ package plan
 
 import (
 	"fmt"
+	"reflect"
 	"strings"
 	"time"
 
@@ -111,6 +112,9 @@ func (s FreeAttachment) String() string {
 	return "remove the finalizers from VolumeAttachment " + s.Name
 }
 func (ReleaseFinalizer) String() string { return "remove the finalizer from the NodeFence" }
+
+// Kind names the kind of a step, as in "AddToBlocklist".
+func Kind(s Step) string { return reflect.TypeOf(s).Name() }
 
 func join(addresses []ceph.Address) string {
 	texts := make([]string, len(addresses))

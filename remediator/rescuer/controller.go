@@ -45,6 +45,8 @@ type Controller struct {
 	Announcer *announce.Announcer
 	// WritesAtOnce is how many steps of one decision are carried out at the same time; 0 for the default.
 	WritesAtOnce int
+	// Boundary is told, before and after each write, which one it is; nil for nobody. Tests end the process there (S8).
+	Boundary func(name string)
 
 	incidents nodeLocks
 }
@@ -145,13 +147,21 @@ func (c *Controller) report(ctx context.Context, nf *v1alpha1.NodeFence, next pl
 	nf.Status = next.Status
 	if !equal(before.Status, nf.Status) {
 		// The resourceVersion makes it a replacement of exactly the status that was judged.
+		c.cross("before status")
 		if err := c.Client.Status().Update(ctx, nf); err != nil {
 			return err
 		}
+		c.cross("after status")
 	}
 	measure(before, nf)
 	c.Announcer.Announce(next.Events...)
 	return nil
+}
+
+func (c *Controller) cross(boundary string) {
+	if c.Boundary != nil {
+		c.Boundary(boundary)
+	}
 }
 
 // tellFailure says on the NodeFence which step did not go through, unless somebody else was just quicker: that is common,

@@ -50,9 +50,11 @@ func (c *Controller) execute(ctx context.Context, nf *v1alpha1.NodeFence, judged
 		group.Go(func() {
 			defer func() { <-slots }()
 			ctrl.LoggerFrom(ctx).Info("Carrying out a step", "node", nf.Spec.NodeName, "step", step.String())
+			c.cross("before " + plan.Kind(step))
 			if err := c.carryOut(ctx, nf, step); err != nil {
 				failed[i] = fmt.Errorf("trying to %s: %w", step, err)
 			}
+			c.cross("after " + plan.Kind(step))
 		})
 	}
 	group.Wait()

@@ -377,3 +377,34 @@ func TestRescueTellsAFailedStep(t *testing.T) {
 		t.Errorf("told %q", told)
 	}
 }
+
+// S3: the decision to remove was taken from a cache that did not have the other incident yet.
+func TestAnEntryThatAnotherIncidentNeedsIsNotRemoved(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	w := newWorld(t)
+	c := w.controller()
+	other := &v1alpha1.NodeFence{
+		ObjectMeta: metav1.ObjectMeta{Name: "other"},
+		Spec:       v1alpha1.NodeFenceSpec{NodeName: "node-a", BootID: "boot-2"},
+		Status:     v1alpha1.NodeFenceStatus{Phase: v1alpha1.PhaseFencing, Clients: []v1alpha1.FencedClient{{ClusterID: "c1", Address: deadClient}}},
+	}
+	if err := w.client.Create(ctx, other); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.client.Status().Update(ctx, other); err != nil {
+		t.Fatal(err)
+	}
+	free := ceph.MustParseAddress("10.0.0.1:0/43")
+	clients := []ceph.Address{ceph.MustParseAddress(deadClient), free}
+	for _, step := range []plan.Step{
+		plan.AddToBlocklist{ClusterID: "c1", Clients: clients, TTL: time.Hour}, plan.RemoveFromBlocklist{ClusterID: "c1", Clients: clients},
+	} {
+		if err := c.carryOut(ctx, w.fence(), step); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := w.ceph.Blocklist(); !slices.Equal(got, []string{deadClient}) {
+		t.Errorf("blocklist is %v", got)
+	}
+}

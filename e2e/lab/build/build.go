@@ -84,7 +84,11 @@ func (p program) build(ctx context.Context, out io.Writer, root, dir string) err
 	}
 	args := []string{"build", "-buildvcs=false", "-ldflags", ldflags, "-o", filepath.Join(dir, p.name)}
 	if p.librados {
-		args = append(args, "-tags", "librados,pacific") // the oldest librados that Debian 12 has
+		tags := "librados,pacific" // the oldest librados that Debian 12 has
+		if p.product {
+			tags += ",crashable" // its crashes can be timed
+		}
+		args = append(args, "-tags", tags)
 	}
 	from := root
 	if p.product {
