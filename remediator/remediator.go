@@ -19,6 +19,7 @@ import (
 	"github.com/rbd-rescue/rbd-rescue/api/v1alpha1"
 	"github.com/rbd-rescue/rbd-rescue/ceph"
 	"github.com/rbd-rescue/rbd-rescue/remediator/announce"
+	"github.com/rbd-rescue/rbd-rescue/remediator/auditor"
 	"github.com/rbd-rescue/rbd-rescue/remediator/detector"
 	"github.com/rbd-rescue/rbd-rescue/remediator/flagger"
 	"github.com/rbd-rescue/rbd-rescue/remediator/observe"
@@ -32,7 +33,7 @@ type Options struct {
 	// Clusters are the configured Ceph clusters.
 	Clusters *ceph.Clusters
 	// Clock is the real one but in tests.
-	Clock clock.PassiveClock
+	Clock clock.WithTicker
 	// Namespace is rbd-rescue's own: an annotation there pauses it.
 	Namespace string
 	Settings  plan.Settings
@@ -80,6 +81,12 @@ func Add(ctx context.Context, mgr ctrl.Manager, options Options) error {
 		if err := controller.AddTo(mgr); err != nil {
 			return err
 		}
+	}
+	audit := &auditor.Auditor{
+		Reader: mgr.GetClient(), Clusters: options.Clusters, Announcer: announcer, Clock: options.Clock, Namespace: options.Namespace,
+	}
+	if err := mgr.Add(audit); err != nil {
+		return fmt.Errorf("adding the auditor: %w", err)
 	}
 	if err := mgr.Add(connectEarly(options.Clusters)); err != nil {
 		return fmt.Errorf("adding the early connection to Ceph: %w", err)

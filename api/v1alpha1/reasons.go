@@ -38,6 +38,9 @@ const (
 	ReasonBreakerOpen = "BreakerOpen"
 )
 
+// ReasonUnknownEntries (Namespace of rbd-rescue): the blocklist has long-lived entries that no NodeFence lists.
+const ReasonUnknownEntries = "UnknownEntries"
+
 // Reasons that came with a person's word or a person's wish.
 const (
 	// ReasonPaused (Node, NodeFence): somebody asked that nothing new is fenced.

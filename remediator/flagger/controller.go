@@ -48,6 +48,7 @@ func (c *Controller) AddTo(mgr ctrl.Manager) error {
 		Watches(&corev1.Pod{}, flags).
 		Watches(&storagev1.VolumeAttachment{}, flags).
 		Watches(&corev1.Namespace{}, flags).
+		Watches(&v1alpha1.NodeFence{}, flags).
 		WithOptions(controller.Options{
 			RateLimiter: workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](20*time.Millisecond, 30*time.Second),
 		}).

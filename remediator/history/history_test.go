@@ -20,9 +20,11 @@ import (
 func TestMain(m *testing.M) {
 	ctrl.SetLogger(logr.Discard())
 	flag.Parse()
-	// The same histories each time; -rapid.seed=0 makes others, and make histories more.
-	if given := flag.Lookup("rapid.seed"); given.Value.String() == given.DefValue {
-		_ = flag.Set("rapid.seed", "20261123")
+	// The same histories each time, and few of them; `make test-history` makes many. -rapid.seed=N makes others.
+	for name, value := range map[string]string{"rapid.seed": "20261123", "rapid.checks": "30"} {
+		if given := flag.Lookup(name); given.Value.String() == given.DefValue {
+			_ = flag.Set(name, value)
+		}
 	}
 	os.Exit(m.Run())
 }
