@@ -38,29 +38,33 @@ func (v Volume) ImageName() string {
 	return v.Pool + "/" + v.Namespace + "/" + v.Image
 }
 
-// IsRBD tells whether a ceph-csi RBD driver serves the PersistentVolume.
+// IsRBD tells whether a ceph-csi RBD driver, or Kubernetes' own old one, serves the PersistentVolume.
 func IsRBD(pv *corev1.PersistentVolume) bool {
 	csi := pv.Spec.CSI
-	return csi != nil && (csi.Driver == driverSuffix || strings.HasSuffix(csi.Driver, "."+driverSuffix))
+	return pv.Spec.RBD != nil || csi != nil && (csi.Driver == driverSuffix || strings.HasSuffix(csi.Driver, "."+driverSuffix))
 }
 
 // Parse reads a PersistentVolume for which IsRBD holds. An error means that its form is not known: such a volume is
 // refused, never guessed. What it can tell without knowing the form (name, claim, unique name) is set all the same.
 func Parse(pv *corev1.PersistentVolume) (Volume, error) {
-	csi := pv.Spec.CSI
-	v := Volume{
-		Name:       pv.Name,
-		UniqueName: "kubernetes.io/csi/" + csi.Driver + "^" + csi.VolumeHandle,
-		ClusterID:  csi.VolumeAttributes["clusterID"],
-		Pool:       csi.VolumeAttributes["pool"],
-		Namespace:  csi.VolumeAttributes["radosNamespace"],
-		Image:      csi.VolumeAttributes["imageName"],
-		Exclusive:  exclusive(pv),
-	}
+	v := Volume{Name: pv.Name, Exclusive: exclusive(pv)}
 	if ref := pv.Spec.ClaimRef; ref != nil {
 		v.Claim = types.NamespacedName{Namespace: ref.Namespace, Name: ref.Name}
 		v.ClaimUID = ref.UID
 	}
+	read := v.readCSI
+	if pv.Spec.RBD != nil {
+		read = v.readInTree
+	}
+	err := read(pv)
+	return v, err
+}
+
+func (v *Volume) readCSI(pv *corev1.PersistentVolume) error {
+	csi := pv.Spec.CSI
+	v.UniqueName = csiUniqueName(csi.Driver, csi.VolumeHandle)
+	v.ClusterID, v.Pool = csi.VolumeAttributes["clusterID"], csi.VolumeAttributes["pool"]
+	v.Namespace, v.Image = csi.VolumeAttributes["radosNamespace"], csi.VolumeAttributes["imageName"]
 	// A static volume's handle is the image's name (ceph-csi docs/static-pvc.md).
 	if csi.VolumeAttributes["staticVolume"] == "true" && v.Image == "" {
 		v.Image = csi.VolumeHandle
@@ -69,11 +73,13 @@ func Parse(pv *corev1.PersistentVolume) (Volume, error) {
 		{"clusterID", v.ClusterID}, {"pool", v.Pool}, {"imageName", v.Image},
 	} {
 		if attribute.value == "" {
-			return v, fmt.Errorf("PersistentVolume %s has no volumeAttributes.%s: its image cannot be told", pv.Name, attribute.name)
+			return fmt.Errorf("PersistentVolume %s has no volumeAttributes.%s: its image cannot be told", pv.Name, attribute.name)
 		}
 	}
-	return v, nil
+	return nil
 }
+
+func csiUniqueName(driver, handle string) string { return "kubernetes.io/csi/" + driver + "^" + handle }
 
 // exclusive: the attach/detach controller keeps two nodes apart only if no access mode allows many (facts/kubernetes.md §1.3).
 func exclusive(pv *corev1.PersistentVolume) bool {

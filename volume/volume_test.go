@@ -24,6 +24,18 @@ func csiVolume(driver, handle string, attributes map[string]string, modes ...cor
 	}
 }
 
+// monitorsSum is `printf 10.0.0.1:6789,10.0.0.2:6789 | md5sum`.
+const monitorsSum = "7302cda58640a2caf560f9ff34394c6d"
+
+func inTree(annotations map[string]string, modes ...corev1.PersistentVolumeAccessMode) *corev1.PersistentVolume {
+	pv := csiVolume("", "", nil, modes...)
+	pv.Annotations = annotations
+	pv.Spec.PersistentVolumeSource = corev1.PersistentVolumeSource{RBD: &corev1.RBDPersistentVolumeSource{
+		CephMonitors: []string{"10.0.0.1:6789", "10.0.0.2:6789"}, RBDImage: "csi-vol-1", RBDPool: "rbd",
+	}}
+	return pv
+}
+
 func TestParse(t *testing.T) {
 	t.Parallel()
 	common := Volume{
@@ -55,6 +67,18 @@ func TestParse(t *testing.T) {
 		"static: the handle is the image": {
 			pv:   csiVolume("rbd.csi.ceph.com", "csi-vol-1", map[string]string{"clusterID": "c1", "pool": "rbd", "staticVolume": "true"}, corev1.ReadWriteOnce),
 			want: with(func(v *Volume) { v.UniqueName = "kubernetes.io/csi/rbd.csi.ceph.com^csi-vol-1" }),
+		},
+		"in-tree": {
+			pv: inTree(nil, corev1.ReadWriteOnce),
+			want: with(func(v *Volume) {
+				v.ClusterID, v.UniqueName = monitorsSum, "kubernetes.io/rbd/rbd:csi-vol-1"
+			}),
+		},
+		"in-tree, migrated to ceph-csi": {
+			pv: inTree(map[string]string{"pv.kubernetes.io/migrated-to": "rbd.csi.ceph.com"}, corev1.ReadWriteOnce),
+			want: with(func(v *Volume) {
+				v.ClusterID, v.UniqueName = monitorsSum, "kubernetes.io/csi/rbd.csi.ceph.com^mig_mons-"+monitorsSum+"_image-csi-vol-1_726264"
+			}),
 		},
 		"for many nodes": {
 			pv:   csiVolume("rbd.csi.ceph.com", "h", map[string]string{"clusterID": "c1", "pool": "rbd", "imageName": "csi-vol-1"}, corev1.ReadWriteOnce, corev1.ReadWriteMany),

@@ -86,7 +86,12 @@ func stripPersistentVolume(pv *corev1.PersistentVolume) *corev1.PersistentVolume
 	if !volume.IsRBD(pv) {
 		return stripped
 	}
-	stripped.Spec.CSI = &corev1.CSIPersistentVolumeSource{Driver: pv.Spec.CSI.Driver}
+	if pv.Spec.CSI != nil {
+		stripped.Spec.CSI = &corev1.CSIPersistentVolumeSource{Driver: pv.Spec.CSI.Driver}
+	}
+	if pv.Spec.RBD != nil {
+		stripped.Spec.RBD = &corev1.RBDPersistentVolumeSource{}
+	}
 	stripped.Status.Phase = pv.Status.Phase
 	if ref := pv.Spec.ClaimRef; ref != nil {
 		stripped.Spec.ClaimRef = &corev1.ObjectReference{Namespace: ref.Namespace, Name: ref.Name}

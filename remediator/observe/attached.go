@@ -10,6 +10,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/rbd-rescue/rbd-rescue/volume"
@@ -39,6 +40,32 @@ func (o *Observer) AttachedNodes(ctx context.Context, persistentVolume string) (
 		}
 	}
 	return nodes, since, nil
+}
+
+// UsingNodes are the nodes on which pods run with a claim: where its driver needs no attachment (in-tree volumes, CSIDriver
+// attachRequired=false), these have the image mapped.
+func (o *Observer) UsingNodes(ctx context.Context, claim types.NamespacedName) ([]*corev1.Node, error) {
+	users, err := o.Users(ctx, claim)
+	if err != nil {
+		return nil, err
+	}
+	seen := map[string]bool{}
+	var nodes []*corev1.Node
+	for _, pod := range users {
+		if pod.Status.Phase != corev1.PodRunning || seen[pod.Spec.NodeName] {
+			continue
+		}
+		seen[pod.Spec.NodeName] = true
+		node := &corev1.Node{}
+		if err := o.Reader.Get(ctx, client.ObjectKey{Name: pod.Spec.NodeName}, node); err != nil {
+			if apierrors.IsNotFound(err) {
+				continue
+			}
+			return nil, fmt.Errorf("reading node %s: %w", pod.Spec.NodeName, err)
+		}
+		nodes = append(nodes, node)
+	}
+	return nodes, nil
 }
 
 // OwnerOf is a node that reports an address as its own and is none of the given ones; empty for nobody.

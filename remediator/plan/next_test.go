@@ -230,6 +230,18 @@ func TestNext(t *testing.T) {
 				Events: []string{"NodeFence VolumeRecovered", "PersistentVolumeClaim VolumeRecovered"},
 			},
 		},
+		"tells when a volume whose driver needs no attachment runs elsewhere": {
+			snapshot: incident(released, func(s *Snapshot) {
+				s.Fence.Status = Next(*s).Status
+				pod := podOn("node-b", "db-0")
+				pod.Status.Phase = corev1.PodRunning
+				s.Volumes[0].Users = []*corev1.Pod{pod}
+			}),
+			want: effect{
+				Phase: v1alpha1.PhaseRecovered, Fenced: "NodeFenced", Volume: "Recovered",
+				Events: []string{"NodeFence VolumeRecovered", "PersistentVolumeClaim VolumeRecovered"},
+			},
+		},
 		"S4: writes an entry again that was removed behind its back": {
 			snapshot: incident(released, func(s *Snapshot) { delete(s.Clusters["c1"].Map.Blocklist, ceph.MustParseAddress(deadClient)) }),
 			want: effect{

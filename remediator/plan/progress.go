@@ -45,6 +45,9 @@ func (d *draft) followVolumes() {
 			continue
 		}
 		other := attachedElsewhere(node, v)
+		if len(v.Attachments) == 0 { // its driver may need none: then its pod tells
+			other = runsElsewhere(node, v)
+		}
 		if other != "" && entry.AttachedAt == nil {
 			entry.AttachedAt = d.now()
 		}
@@ -55,6 +58,16 @@ func (d *draft) followVolumes() {
 				v.Claim, v.ImageName(), pod.Namespace, pod.Name, other, d.after(entry)))
 		}
 	}
+}
+
+// runsElsewhere is another node on which a pod runs with the volume; empty for none.
+func runsElsewhere(node string, v Volume) string {
+	for _, pod := range v.Users {
+		if pod.Spec.NodeName != node && runningOn(pod.Spec.NodeName, v) != nil {
+			return pod.Spec.NodeName
+		}
+	}
+	return ""
 }
 
 func (d *draft) after(entry *v1alpha1.FencedVolume) string {

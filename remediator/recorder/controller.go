@@ -85,8 +85,13 @@ func (c *Controller) Reconcile(ctx context.Context, request reconcile.Request) (
 	if err != nil {
 		return reconcile.Result{}, err
 	}
-	v, err := volume.Parse(pv)
-	if len(attached) == 0 || err != nil || !c.Clusters.Known(v.ClusterID) {
+	v, formError := volume.Parse(pv)
+	if len(attached) == 0 {
+		if attached, err = c.Observer.UsingNodes(ctx, v.Claim); err != nil {
+			return reconcile.Result{}, err
+		}
+	}
+	if len(attached) == 0 || formError != nil || !c.Clusters.Known(v.ClusterID) {
 		missing.set(pv.Name, len(attached) > 0) // attached, but not of a form or a cluster that can be looked at
 		return reconcile.Result{}, nil
 	}
