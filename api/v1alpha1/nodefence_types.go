@@ -285,6 +285,8 @@ type NodeClients struct {
 	BootID  string    `json:"bootID"`
 	// MachineID of the node, to tell its machine when the Node object is gone.
 	MachineID string `json:"machineID,omitempty"`
+	// Addresses are the IP addresses that the node reported as its own, for when the Node object is gone.
+	Addresses []string `json:"addresses,omitempty"`
 	// Clients are addresses as in "10.0.0.5:0/42", all that were seen in this boot, oldest first.
 	Clients []string `json:"clients"`
 	// Pods are the UIDs of the pods that ran with the volume on the node when its clients were last looked at. A pod that is

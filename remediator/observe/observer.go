@@ -1,9 +1,11 @@
 package observe
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
@@ -51,17 +53,21 @@ func (o *Observer) Incident(ctx context.Context, nf *v1alpha1.NodeFence) (plan.S
 	return s, nil
 }
 
-// newest prefers an active NodeFence to one that has ended.
+// newest prefers an active NodeFence to one that has ended. It is the same one whatever the order of the list.
 func newest(fences []v1alpha1.NodeFence) *v1alpha1.NodeFence {
-	var best *v1alpha1.NodeFence
-	for i := range fences {
-		nf := &fences[i]
-		if best == nil || (nf.Active() && !best.Active()) ||
-			(nf.Active() == best.Active() && best.CreationTimestamp.Before(&nf.CreationTimestamp)) {
-			best = nf
-		}
+	if len(fences) == 0 {
+		return nil
 	}
-	return best
+	best := slices.MaxFunc(fences, func(a, b v1alpha1.NodeFence) int {
+		if a.Active() != b.Active() {
+			if a.Active() {
+				return 1
+			}
+			return -1
+		}
+		return cmp.Or(a.CreationTimestamp.Compare(b.CreationTimestamp.Time), strings.Compare(a.Name, b.Name))
+	})
+	return &best
 }
 
 func (o *Observer) kubernetes(ctx context.Context, name string, nf *v1alpha1.NodeFence) (plan.Snapshot, error) {

@@ -16,6 +16,10 @@ import (
 // (S8).
 const breakerSettle = time.Minute
 
+// joining is how long a new node takes to become Ready; one that took longer is counted as one that came back, which only
+// delays a fence.
+const joining = 30 * time.Second
+
 // Health is how many nodes there are and how many failed.
 type Health struct {
 	Nodes int
@@ -34,7 +38,7 @@ func HealthOf(nodes []*corev1.Node, gone int, now time.Time) Health {
 			continue
 		}
 		since, ready := volume.ReadySince(node)
-		joined := since.Sub(node.CreationTimestamp.Time) < breakerSettle
+		joined := since.Sub(node.CreationTimestamp.Time) < joining
 		if age := now.Sub(since); ready && !joined && age >= 0 && age < breakerSettle {
 			h.Returned++
 		}

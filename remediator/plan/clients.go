@@ -190,7 +190,7 @@ func protected(s Snapshot, v Volume, address ceph.Address, named bool) *refusal 
 		return &refusal{v1alpha1.ReasonHealthyClient, fmt.Sprintf(
 			"client %s of image %s is recorded for node %s as well", address, v.ImageName(), other)}
 	}
-	if other := s.OtherNodes[address.IP]; other != "" && !slices.Contains(volume.Addresses(s.nodeOrEmpty()), address.IP) {
+	if other := s.OtherNodes[address.IP]; other != "" && !slices.Contains(s.ownAddresses(), address.IP) {
 		return &refusal{v1alpha1.ReasonHealthyClient, fmt.Sprintf(
 			"client %s of image %s has the address of node %s", address, v.ImageName(), other)}
 	}
@@ -199,5 +199,24 @@ func protected(s Snapshot, v Volume, address ceph.Address, named bool) *refusal 
 
 // ownsAlone tells whether an IP is the failed node's and no other node's, so that a client on it must be this node's.
 func (s Snapshot) ownsAlone(ip netip.Addr) bool {
-	return s.Node != nil && slices.Contains(volume.Addresses(s.Node), ip) && s.OtherNodes[ip] == ""
+	return slices.Contains(s.ownAddresses(), ip) && s.OtherNodes[ip] == ""
+}
+
+// ownAddresses are those that the node reports, or, where its object is gone, those that the records of the boot have.
+func (s Snapshot) ownAddresses() []netip.Addr {
+	if s.Node != nil {
+		return volume.Addresses(s.Node)
+	}
+	var ips []netip.Addr
+	for _, v := range s.Volumes {
+		if v.Record == nil || s.Fence == nil || v.Record.BootID != s.Fence.Spec.BootID {
+			continue
+		}
+		for _, text := range v.Record.Addresses {
+			if ip, err := netip.ParseAddr(text); err == nil {
+				ips = append(ips, ip)
+			}
+		}
+	}
+	return ips
 }

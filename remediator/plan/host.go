@@ -7,7 +7,6 @@ import (
 
 	"github.com/rbd-rescue/rbd-rescue/api/v1alpha1"
 	"github.com/rbd-rescue/rbd-rescue/ceph"
-	"github.com/rbd-rescue/rbd-rescue/volume"
 )
 
 // isHost tells whether an entry cuts off every client of an IP: the blocklist takes nonce 0 for all.
@@ -42,7 +41,7 @@ func hosts(s Snapshot, v Volume) (sources, *refusal) {
 		}
 	}
 	if len(hosts.addresses) == 0 && s.NodeAddressed[v.ClusterID] {
-		for _, ip := range volume.Addresses(s.nodeOrEmpty()) {
+		for _, ip := range s.ownAddresses() {
 			hosts.add(ceph.Address{IP: ip}, "node")
 		}
 	}

@@ -5,6 +5,9 @@ import (
 	"net/netip"
 	"testing"
 
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/rbd-rescue/rbd-rescue/api/v1alpha1"
 	"github.com/rbd-rescue/rbd-rescue/ceph"
 )
 
@@ -43,6 +46,16 @@ func TestNextChoosesTheScope(t *testing.T) {
 		},
 		"the whole host at the node's own address, though a node without volumes is not located": {
 			snapshot: incident(recordOfAnotherBoot, unlocated(Unlocated{Node: "node-c"})), want: fencingWith(deadHost),
+		},
+		"the whole host at the address that the record has of a node which is gone": {
+			snapshot: incident(unlocated(Unlocated{Node: "node-c"}), func(s *Snapshot) {
+				s.Node, s.Pods, s.Volumes[0].Users = nil, nil, []*corev1.Pod{podOn("", "db-0")}
+				s.Volumes[0].Record.Addresses = []string{"10.0.0.1"}
+			}),
+			want: effect{
+				Phase: v1alpha1.PhaseFencing, Fenced: "FenceUnproven", Volume: "Held Waiting", Events: []string{"NodeFence FenceStarted"},
+				Steps: []string{"add 10.0.0.1:0/42, 10.0.0.1:0/0 to the blocklist of cluster c1 for 8760h0m0s"},
+			},
 		},
 		"the whole host that a person names, though another node may be there": {
 			snapshot: incident(noRecord, personMade, unlocated(Unlocated{Node: "node-b", WithVolumes: "node-b"}), func(s *Snapshot) {

@@ -73,12 +73,20 @@ func next(s sighting) (v1alpha1.ClientRecord, bool) {
 		}
 		entry.Clients = entry.Clients[max(0, len(entry.Clients)-clientsKept):]
 		if seen {
-			entry.Pods = running
+			entry.Pods, entry.Addresses = running, texts(volume.Addresses(node))
 		}
 		complete = complete && coversAll(entry, running)
 		record[node.Name] = entry
 	}
 	return record, complete
+}
+
+func texts(ips []netip.Addr) []string {
+	var list []string
+	for _, ip := range ips {
+		list = append(list, ip.String())
+	}
+	return list
 }
 
 func coversAll(entry v1alpha1.NodeClients, pods []types.UID) bool {

@@ -33,7 +33,7 @@ func watchers(addresses ...string) []ceph.Watcher {
 }
 
 func clientsOf(boot string, addresses ...string) v1alpha1.NodeClients {
-	return v1alpha1.NodeClients{NodeUID: "a", BootID: boot, MachineID: "machine-a", Clients: addresses}
+	return v1alpha1.NodeClients{NodeUID: "a", BootID: boot, MachineID: "machine-a", Addresses: []string{"10.0.0.1"}, Clients: addresses}
 }
 
 func covering(clients v1alpha1.NodeClients, pods ...types.UID) v1alpha1.NodeClients {
@@ -131,7 +131,7 @@ func TestNextRecord(t *testing.T) {
 			seen: sighting{attached: []*corev1.Node{a, b}, watchers: watchers("10.0.0.1:0/42", "10.0.0.2:0/7")},
 			want: v1alpha1.ClientRecord{
 				"a": clientsOf("boot-1", "10.0.0.1:0/42"),
-				"b": {NodeUID: "b", BootID: "boot-9", MachineID: "machine-b", Clients: []string{"10.0.0.2:0/7"}},
+				"b": {NodeUID: "b", BootID: "boot-9", MachineID: "machine-b", Addresses: []string{"10.0.0.2"}, Clients: []string{"10.0.0.2:0/7"}},
 			},
 			complete: true,
 		},
