@@ -148,22 +148,22 @@ func (w *world) checkFirstEntry(address string, asking []*v1alpha1.NodeFence) {
 		w.broken("S2", "%s goes on the blocklist, and its node is Ready", address)
 	}
 	known := slices.ContainsFunc(asking, func(nf *v1alpha1.NodeFence) bool { return nf.Status.Times.FencingAt.Time.Before(w.now()) })
-	if nodes, bad := w.process.badNodes(); !known && bad > max(1, nodes*34/100) {
+	if nodes, bad := w.badNodes(); !known && bad > max(1, nodes*34/100) {
 		w.broken("S7", "%s goes on the blocklist while %d of %d nodes are failed", address, bad, nodes)
 	}
 }
 
-// badNodes counts by what rbd-rescue can know.
-func (p *process) badNodes() (nodes, bad int) {
+// badNodes counts by what the API says of nodes; attachments of nodes that are gone count as far as rbd-rescue knows of them.
+func (w *world) badNodes() (nodes, bad int) {
 	names := map[string]bool{}
-	for _, node := range list[*corev1.Node](p.cache) {
+	for _, node := range list[*corev1.Node](w.api.objects) {
 		names[node.Name] = true
 		if _, failed := volume.Failed(node); failed {
 			bad++
 		}
 	}
-	for _, va := range list[*storagev1.VolumeAttachment](p.cache) {
-		if !names[va.Spec.NodeName] {
+	for _, va := range list[*storagev1.VolumeAttachment](w.process.cache) {
+		if _, cached := get[*corev1.Node](w.process.cache, "", va.Spec.NodeName); !cached && !names[va.Spec.NodeName] {
 			names[va.Spec.NodeName] = true
 			bad++
 		}

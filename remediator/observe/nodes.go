@@ -21,7 +21,7 @@ func (o *Observer) FailedNodes(ctx context.Context) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	gone, err := o.goneNodes(ctx)
+	gone, err := o.GoneNodes(ctx)
 	return append(names, gone...), err
 }
 
@@ -47,8 +47,8 @@ func (o *Observer) nodesThatAre(ctx context.Context, state string) ([]string, er
 	return names, nil
 }
 
-// goneNodes are the nodes that VolumeAttachments name and that have no Node object.
-func (o *Observer) goneNodes(ctx context.Context) ([]string, error) {
+// GoneNodes are the nodes that VolumeAttachments name and that have no Node object.
+func (o *Observer) GoneNodes(ctx context.Context) ([]string, error) {
 	var nodes corev1.NodeList
 	if err := o.Reader.List(ctx, &nodes, client.UnsafeDisableDeepCopy); err != nil {
 		return nil, fmt.Errorf("listing nodes: %w", err)
@@ -89,7 +89,7 @@ func (o *Observer) nodes(ctx context.Context, name string, s *plan.Snapshot) err
 			s.OtherNodes[ip] = nodes[i].Name
 		}
 	}
-	gone, err := o.goneNodes(ctx)
+	gone, err := o.GoneNodes(ctx)
 	s.Health = plan.HealthOf(nodes, len(gone), s.Now)
 	return err
 }

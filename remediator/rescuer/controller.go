@@ -106,9 +106,16 @@ func (c *Controller) Reconcile(ctx context.Context, request reconcile.Request) (
 		}
 		return reconcile.Result{}, fmt.Errorf("recording the plan for node %s: %w", nf.Spec.NodeName, err)
 	}
-	if err := c.execute(ctx, nf, snapshot.Node, next.Steps); err != nil {
+	steps, err := c.stillRight(ctx, nf, snapshot.Node, next.Steps)
+	if err == nil {
+		err = c.execute(ctx, nf, steps)
+	}
+	if err != nil {
 		c.tellFailure(nf, err)
 		return reconcile.Result{}, fmt.Errorf("carrying out the plan for node %s: %w", nf.Spec.NodeName, err)
+	}
+	if len(steps) < len(next.Steps) { // the cache is old: it is given time
+		return reconcile.Result{RequeueAfter: max(next.Wait, time.Second)}, nil
 	}
 	return reconcile.Result{RequeueAfter: next.Wait}, nil
 }

@@ -31,17 +31,7 @@ const writesAtOnce = 16
 
 // execute carries out the steps of one decision. Every step is idempotent and carries its own precondition; one that no
 // longer holds is no error: the next look decides anew. Steps of one kind do not wait for each other.
-func (c *Controller) execute(ctx context.Context, nf *v1alpha1.NodeFence, judged *corev1.Node, steps []plan.Step) error {
-	hurts := func(step plan.Step) bool { return takesFromNode(nf, step) }
-	if slices.ContainsFunc(steps, hurts) {
-		same, err := c.stillAsJudged(ctx, nf.Spec.NodeName, judged)
-		if err != nil {
-			return err
-		}
-		if !same {
-			steps = slices.DeleteFunc(slices.Clone(steps), hurts)
-		}
-	}
+func (c *Controller) execute(ctx context.Context, nf *v1alpha1.NodeFence, steps []plan.Step) error {
 	slots := make(chan struct{}, cmp.Or(c.WritesAtOnce, writesAtOnce))
 	var group sync.WaitGroup
 	failed := make([]error, len(steps))
@@ -59,6 +49,45 @@ func (c *Controller) execute(ctx context.Context, nf *v1alpha1.NodeFence, judged
 	}
 	group.Wait()
 	return errors.Join(failed...)
+}
+
+// stillRight leaves out the steps whose grounds the API itself no longer shows: the decision was taken from a cache.
+func (c *Controller) stillRight(ctx context.Context, nf *v1alpha1.NodeFence, judged *corev1.Node, steps []plan.Step) ([]plan.Step, error) {
+	hurts := func(step plan.Step) bool { return takesFromNode(nf, step) }
+	if !slices.ContainsFunc(steps, hurts) {
+		return steps, nil
+	}
+	stands, err := c.stillAsJudged(ctx, nf.Spec.NodeName, judged)
+	if err != nil {
+		return nil, err
+	}
+	if stands && nf.Spec.Automatic && nf.Status.Times.FencedAt == nil {
+		if stands, err = c.breakerIsClosed(ctx); err != nil {
+			return nil, err
+		}
+	}
+	if stands {
+		return steps, nil
+	}
+	return slices.DeleteFunc(slices.Clone(steps), hurts), nil
+}
+
+// breakerIsClosed asks the API itself about all nodes before the first entry of an incident: a cache that has not heard of the
+// other failures yet would let each of them pass for the only one (S7).
+func (c *Controller) breakerIsClosed(ctx context.Context) (bool, error) {
+	var list corev1.NodeList
+	if err := c.Live.List(ctx, &list); err != nil {
+		return false, fmt.Errorf("listing nodes before the first entry: %w", err)
+	}
+	nodes := make([]*corev1.Node, len(list.Items))
+	for i := range list.Items {
+		nodes[i] = &list.Items[i]
+	}
+	gone, err := c.Observer.GoneNodes(ctx)
+	if err != nil {
+		return false, err
+	}
+	return !plan.BreakerOpen(plan.HealthOf(nodes, len(gone), c.Observer.Clock.Now()), c.Observer.Settings), nil
 }
 
 // takesFromNode tells whether a step takes something from the node that is right only while the node is as it was judged:

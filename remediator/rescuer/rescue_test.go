@@ -346,6 +346,33 @@ func TestRescueReleasesNothingWhenTheLiveNodeIsReadyAgain(t *testing.T) {
 	}
 }
 
+// S7: the cache shows one failure, the API many.
+func TestRescueFencesNothingWhenTheLiveBreakerIsOpen(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	c := w.controller()
+	c.Live = allUnknown{w.client}
+	if err := w.settle(c); err != nil {
+		t.Fatal(err)
+	}
+	if listed := w.ceph.Blocklist(); len(listed) > 0 {
+		t.Errorf("S7: %v are cut off", listed)
+	}
+}
+
+// allUnknown lists every node as failed.
+type allUnknown struct{ client.Reader }
+
+func (r allUnknown) List(ctx context.Context, list client.ObjectList, opts ...client.ListOption) error {
+	err := r.Reader.List(ctx, list, opts...)
+	if nodes, ok := list.(*corev1.NodeList); ok && err == nil {
+		for i := range nodes.Items {
+			nodes.Items[i].Status.Conditions = []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionUnknown}}
+		}
+	}
+	return err
+}
+
 // nodesReady shows every node as Ready.
 type nodesReady struct{ client.Reader }
 

@@ -140,6 +140,10 @@ var mutations = []mutation{
 		"h.Failed+h.Returned >", "h.Failed >",
 	},
 	{
+		"S7", "what the cache says of all nodes is good enough", rescuer + "execute.go",
+		"return !plan.BreakerOpen(", "return true || !plan.BreakerOpen(",
+	},
+	{
 		"S8", "an entry is written that the status does not know", plan + "fence.go",
 		"for _, step := range entriesToWrite(d.s, d.status.Clients,", "for _, step := range entriesToWrite(d.s, append([]v1alpha1.FencedClient{{ClusterID: \"c1\", Address: \"10.9.9.9:0/9\"}}, d.status.Clients...),",
 	},
