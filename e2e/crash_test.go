@@ -33,11 +33,6 @@ func TestCrashAroundTaintAndForceDelete(t *testing.T) {
 func crashThrough(t *testing.T, node string, recovery, lift []string) {
 	t.Helper()
 	s := begin(t, v1alpha1.ModeRescue)
-	defer func() {
-		_ = s.lab.Rescue.KillRemediator()
-		s.dropLease()
-		s.must(s.lab.Rescue.StartRemediator(s.ctx))
-	}()
 	db := s.workload("db", node, true, patience)
 	s.must(s.lab.Rescue.KillRemediator())
 	s.must(s.lab.Nodes[node].KillKubelet())

@@ -105,19 +105,12 @@ func TestRemediatorKilledBetweenFenceAndRelease(t *testing.T) {
 	s.must(s.lab.Nodes["node-b"].Kill())
 	s.notReady("node-b")
 	s.must(s.lab.Ceph.FreezeOSD(0))
-	thawed := false
-	defer func() {
-		if !thawed {
-			s.must(s.lab.Ceph.ThawOSD(0))
-		}
-	}()
 	s.reaches("node-b", v1alpha1.PhaseFencing)
 	s.must(s.lab.Rescue.KillRemediator())
 	if node, err := db.RunsOn(s.ctx); err != nil || node != "" {
 		t.Fatalf("released before the fence was proven: runs on %q (%v)", node, err)
 	}
 	s.must(s.lab.Ceph.ThawOSD(0))
-	thawed = true
 	s.must(s.lab.Rescue.StartRemediator(s.ctx))
 	s.runsElsewhere(db, "node-b")
 	s.wrote(db, "node-b")
@@ -129,7 +122,6 @@ func TestRemediatorKilledBetweenFenceAndRelease(t *testing.T) {
 func TestWebhookDown(t *testing.T) {
 	s := begin(t, v1alpha1.ModeRescue)
 	s.must(s.lab.Rescue.KillWebhook())
-	defer func() { s.must(s.lab.Rescue.StartWebhook(s.ctx)) }()
 	web := s.workload("web", "node-c", false, patience)
 	s.must(s.lab.Nodes["node-c"].Kill())
 	s.notReady("node-c")

@@ -200,6 +200,7 @@ func TestNodeObjectDeleted(t *testing.T) {
 func TestBreakerOpensAndCloses(t *testing.T) {
 	s := begin(t, v1alpha1.ModeRescue)
 	db := s.workload("db", "node-a", true, 5*time.Minute)
+	s.must(s.lab.Rescue.Configure(s.ctx, map[string]any{"maxFailedNodes": "50%"}))
 	lost := []string{"node-a", "node-b", "node-c"}
 	for _, node := range lost {
 		s.must(s.lab.Network.Cut(s.ctx, node, network.API))

@@ -43,10 +43,16 @@ func (s *scenario) anotherNamespace(suffix string, mode v1alpha1.Mode) string {
 	return name
 }
 
+// broken names the scenario after which the lab did not heal: those after it would each run into their deadlines.
+var broken string
+
 // begin makes a namespace of its own for a scenario. At the end every node is brought back and every fence lifted, so that
 // the next scenario starts on a healthy cluster.
 func begin(t *testing.T, mode v1alpha1.Mode) *scenario {
 	t.Helper()
+	if broken != "" {
+		t.Fatalf("not tried: the lab did not heal after %s", broken)
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	s := &scenario{T: t, ctx: ctx, lab: shared, namespace: strings.ToLower(strings.TrimPrefix(t.Name(), "Test")), began: time.Now()}
 	s.namespace = s.namespace[:min(len(s.namespace), 40)]
@@ -238,11 +244,15 @@ func (s *scenario) noClientListed(nf *v1alpha1.NodeFence) (bool, error) {
 	return !slices.ContainsFunc(nf.Status.Clients, func(c v1alpha1.FencedClient) bool { return slices.Contains(listed, c.Address) }), nil
 }
 
-// healAll reboots every node that is not healthy or still fenced, and ends the scenario's applications.
+// healAll brings every part of the lab back, reboots every node that is not healthy or still fenced, and ends the scenario's applications.
 func (s *scenario) healAll() {
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
 	s.ctx = ctx
+	broken = s.Name()
+	if err := s.lab.Heal(ctx); err != nil {
+		s.Errorf("healing the lab: %v", err)
+	}
 	all := append([]string{s.namespace}, s.others...)
 	for _, name := range all {
 		if err := s.lab.Client.Delete(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}); err != nil {
@@ -286,6 +296,7 @@ func (s *scenario) healAll() {
 		}
 		return true, nil
 	})
+	broken = ""
 }
 
 // tellState writes what an administrator would look at first.

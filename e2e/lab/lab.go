@@ -204,6 +204,11 @@ func (l *Lab) explain(err error) error {
 	return fmt.Errorf("%w (logs are in %s)", err, l.Supervisor.Logs())
 }
 
+// Heal brings back every part of the lab but the nodes that a scenario left stopped, frozen or otherwise configured.
+func (l *Lab) Heal(ctx context.Context) error {
+	return errors.Join(l.Ceph.Heal(ctx), l.Kube.Heal(ctx), l.Rescue.heal(ctx))
+}
+
 // Close stops everything and removes what it made but the logs.
 func (l *Lab) Close(ctx context.Context) error {
 	var failed []error

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -39,6 +40,9 @@ type Rescue struct {
 	webhook    *process.Process
 	remediator *process.Process
 	configFile string
+	cephKey    string // file
+	// configured says that the remediator runs with settings of a scenario.
+	configured bool
 }
 
 // newRescue installs the CRD, the ServiceAccounts and their rights, and makes rbd-rescue's Ceph user.
@@ -70,22 +74,60 @@ func (l *Lab) newRescue(ctx context.Context) (*Rescue, error) {
 	if err != nil {
 		return nil, fmt.Errorf("making rbd-rescue's Ceph user: %w", err)
 	}
-	r := &Rescue{lab: l, configFile: filepath.Join(Dir, "remediator.yaml")}
-	text, err := yaml.Marshal(map[string]any{
+	r := &Rescue{lab: l, configFile: filepath.Join(Dir, "remediator.yaml"), cephKey: keyFile}
+	return r, r.writeConfig(nil)
+}
+
+// writeConfig writes the remediator's configuration: the lab's own settings, and others on top of them.
+func (r *Rescue) writeConfig(settings map[string]any) error {
+	config := map[string]any{
 		"apiVersion": "config.rbd-rescue.io/v1alpha1", "kind": "RemediatorConfiguration",
 		"cephClusters": []any{map[string]any{
-			"clusterID": ClusterID, "monitors": l.Ceph.Monitors(), "user": "rbd-rescue", "keyFile": keyFile,
+			"clusterID": ClusterID, "monitors": r.lab.Ceph.Monitors(), "user": "rbd-rescue", "keyFile": r.cephKey,
 		}},
-		"stuckAfter":     "5s",
-		"maxFailedNodes": "50%", // scenarios follow each other at once: the node of the one before has just come back
-	})
+		"stuckAfter": "5s",
+		// Scenarios follow each other at once: the nodes of those before have just come back, and would count as failed.
+		"maxFailedNodes": "100%",
+	}
+	maps.Copy(config, settings)
+	text, err := yaml.Marshal(config)
 	if err != nil {
-		return nil, fmt.Errorf("encoding rbd-rescue's configuration: %w", err)
+		return fmt.Errorf("encoding rbd-rescue's configuration: %w", err)
 	}
 	if err := os.WriteFile(r.configFile, text, 0o600); err != nil {
-		return nil, fmt.Errorf("writing rbd-rescue's configuration: %w", err)
+		return fmt.Errorf("writing rbd-rescue's configuration: %w", err)
 	}
-	return r, nil
+	return nil
+}
+
+// Configure starts the remediator anew with these settings, until the lab is healed.
+func (r *Rescue) Configure(ctx context.Context, settings map[string]any) error {
+	r.configured = len(settings) > 0
+	if err := r.writeConfig(settings); err != nil {
+		return err
+	}
+	if err := r.remediator.Stop(ctx); err != nil {
+		return fmt.Errorf("stopping the remediator: %w", err)
+	}
+	return r.StartRemediator(ctx)
+}
+
+// heal starts what does not run, with the lab's own settings.
+func (r *Rescue) heal(ctx context.Context) error {
+	if r.configured {
+		if err := r.Configure(ctx, nil); err != nil {
+			return err
+		}
+	}
+	if r.remediator != nil && r.remediator.Ended() {
+		if err := r.StartRemediator(ctx); err != nil {
+			return err
+		}
+	}
+	if r.webhook != nil && r.webhook.Ended() {
+		return r.StartWebhook(ctx)
+	}
+	return nil
 }
 
 // manifests are those of the chart folder.

@@ -225,6 +225,29 @@ func (c *Cluster) FreezeOSD(id int) error { return c.osds[id].Freeze() }
 // ThawOSD lets a frozen OSD go on.
 func (c *Cluster) ThawOSD(id int) error { return c.osds[id].Thaw() }
 
+// Heal starts and thaws every monitor and OSD that does not run, and waits until Ceph is whole.
+func (c *Cluster) Heal(ctx context.Context) error {
+	if c.mon.Ended() {
+		if err := c.StartMon(ctx); err != nil {
+			return err
+		}
+	}
+	for id, osd := range c.osds {
+		if err := osd.Thaw(); err != nil {
+			return err
+		}
+		if osd.Ended() {
+			if err := c.startOSD(id); err != nil {
+				return err
+			}
+		}
+	}
+	return c.eventually(ctx, "all OSDs to be up", func(ctx context.Context) (bool, error) {
+		up, err := c.upOSDs(ctx)
+		return len(up) == len(c.osds), err
+	})
+}
+
 func (c *Cluster) upOSDs(ctx context.Context) ([]int, error) {
 	out, err := c.Ceph(ctx, "osd", "dump")
 	if err != nil {

@@ -248,6 +248,14 @@ func (c *ControlPlane) StartAttacher(context.Context) error {
 // StopAttacher ends csi-attacher as a crash does.
 func (c *ControlPlane) StopAttacher(context.Context) error { return c.get(&c.attacher).Kill() }
 
+// Heal starts csi-attacher if it does not run.
+func (c *ControlPlane) Heal(ctx context.Context) error {
+	if attacher := c.get(&c.attacher); attacher != nil && !attacher.Ended() {
+		return nil
+	}
+	return c.StartAttacher(ctx)
+}
+
 // waitForServiceAccount: without it no pod can be made.
 func (c *ControlPlane) waitForServiceAccount(ctx context.Context) error {
 	return poll(ctx, "the default service account", func(ctx context.Context) error {

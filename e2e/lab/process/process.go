@@ -26,7 +26,8 @@ func (p *Process) wait() {
 	close(p.done)
 }
 
-func (p *Process) ended() bool {
+// Ended tells whether the process is over.
+func (p *Process) Ended() bool {
 	select {
 	case <-p.done:
 		return true
@@ -52,7 +53,7 @@ func (p *Process) Done() <-chan struct{} { return p.done }
 
 // Err says how the process ended; nil while it runs.
 func (p *Process) Err() error {
-	if !p.ended() {
+	if !p.Ended() {
 		return nil
 	}
 	return p.err
@@ -73,7 +74,7 @@ func (p *Process) Kill() error {
 
 // Stop ends the process: SIGCONT, SIGTERM, and SIGKILL after a grace or when ctx ends.
 func (p *Process) Stop(ctx context.Context) error {
-	if p.ended() {
+	if p.Ended() {
 		return nil
 	}
 	if err := errors.Join(p.signal(syscall.SIGTERM), p.signal(syscall.SIGCONT)); err != nil {
@@ -96,7 +97,7 @@ func (p *Process) Freeze() error { return p.signal(syscall.SIGSTOP) }
 func (p *Process) Thaw() error { return p.signal(syscall.SIGCONT) }
 
 func (p *Process) signal(sig syscall.Signal) error {
-	if p.ended() {
+	if p.Ended() {
 		return nil // the pid may be another's by now
 	}
 	if err := signalGroup(p.Pid(), sig); err != nil {

@@ -66,7 +66,7 @@ func TestStopAllKillsWhatIgnoresSIGTERM(t *testing.T) {
 	if err := s.StopAll(ctx); err != nil {
 		t.Fatal(err)
 	}
-	if !p.ended() || startTime(p.Pid()) != "" {
+	if !p.Ended() || startTime(p.Pid()) != "" {
 		t.Error("the process is still there")
 	}
 }

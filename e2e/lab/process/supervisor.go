@@ -93,7 +93,7 @@ func (s *Supervisor) Start(spec Spec) (*Process, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, p := range s.running {
-		if p.spec.Name == spec.Name && !p.ended() {
+		if p.spec.Name == spec.Name && !p.Ended() {
 			return nil, fmt.Errorf("starting %s: a process of that name is running with pid %d", spec.Name, p.Pid())
 		}
 	}
@@ -122,7 +122,7 @@ func (s *Supervisor) Start(spec Spec) (*Process, error) {
 func (s *Supervisor) forgetEnded() {
 	var left []*Process
 	for _, p := range s.running {
-		if !p.ended() {
+		if !p.Ended() {
 			left = append(left, p)
 		}
 	}
