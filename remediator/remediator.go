@@ -71,7 +71,7 @@ func Add(ctx context.Context, mgr ctrl.Manager, options Options) error {
 	announcer := announce.New(mgr.GetEventRecorder(v1alpha1.FieldManager), options.Clock)
 	for _, controller := range []interface{ AddTo(ctrl.Manager) error }{
 		&recorder.Controller{Client: mgr.GetClient(), Observer: observer, Clusters: options.Clusters, Clock: options.Clock},
-		&flagger.Controller{Client: mgr.GetClient(), Observer: observer, Announcer: announcer},
+		&flagger.Controller{Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Observer: observer, Announcer: announcer},
 		&detector.Controller{Client: mgr.GetClient(), Observer: observer, Announcer: announcer},
 		&rescuer.Controller{
 			Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Observer: observer, Clusters: options.Clusters, Announcer: announcer,
@@ -130,7 +130,7 @@ func CacheOptions() cache.Options {
 func stripPod(object any) (any, error) {
 	if pod, ok := object.(*corev1.Pod); ok {
 		pod.ManagedFields = nil
-		pod.Spec = corev1.PodSpec{NodeName: pod.Spec.NodeName, Volumes: pod.Spec.Volumes}
+		pod.Spec = corev1.PodSpec{NodeName: pod.Spec.NodeName, SchedulingGates: pod.Spec.SchedulingGates, Volumes: pod.Spec.Volumes}
 		pod.Status = corev1.PodStatus{Phase: pod.Status.Phase}
 	}
 	return object, nil

@@ -2,6 +2,7 @@ package volume
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -28,6 +29,9 @@ type Volume struct {
 	Pool, Namespace, Image string
 	// Exclusive tells whether Kubernetes itself keeps a second node from attaching it: ReadWriteOnce and ReadWriteOncePod.
 	Exclusive bool
+	// Shared tells whether Kubernetes lets pods of several nodes write to it at once: ReadWriteMany, which ceph-csi has for
+	// block volumes alone. Only the gate keeps a new pod from it while a failed node may still write.
+	Shared bool
 }
 
 // ImageName is the image as rbd's command line calls it: pool/image or pool/namespace/image.
@@ -47,7 +51,7 @@ func IsRBD(pv *corev1.PersistentVolume) bool {
 // Parse reads a PersistentVolume for which IsRBD holds. An error means that its form is not known: such a volume is
 // refused, never guessed. What it can tell without knowing the form (name, claim, unique name) is set all the same.
 func Parse(pv *corev1.PersistentVolume) (Volume, error) {
-	v := Volume{Name: pv.Name, Exclusive: exclusive(pv)}
+	v := Volume{Name: pv.Name, Exclusive: exclusive(pv), Shared: slices.Contains(pv.Spec.AccessModes, corev1.ReadWriteMany)}
 	if ref := pv.Spec.ClaimRef; ref != nil {
 		v.Claim = types.NamespacedName{Namespace: ref.Namespace, Name: ref.Name}
 		v.ClaimUID = ref.UID

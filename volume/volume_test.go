@@ -81,7 +81,13 @@ func TestParse(t *testing.T) {
 			}),
 		},
 		"for many nodes": {
-			pv:   csiVolume("rbd.csi.ceph.com", "h", map[string]string{"clusterID": "c1", "pool": "rbd", "imageName": "csi-vol-1"}, corev1.ReadWriteOnce, corev1.ReadWriteMany),
+			pv: csiVolume("rbd.csi.ceph.com", "h", map[string]string{"clusterID": "c1", "pool": "rbd", "imageName": "csi-vol-1"}, corev1.ReadWriteOnce, corev1.ReadWriteMany),
+			want: with(func(v *Volume) {
+				v.UniqueName, v.Exclusive, v.Shared = "kubernetes.io/csi/rbd.csi.ceph.com^h", false, true
+			}),
+		},
+		"for many readers": {
+			pv:   csiVolume("rbd.csi.ceph.com", "h", map[string]string{"clusterID": "c1", "pool": "rbd", "imageName": "csi-vol-1"}, corev1.ReadWriteOnce, corev1.ReadOnlyMany),
 			want: with(func(v *Volume) { v.UniqueName, v.Exclusive = "kubernetes.io/csi/rbd.csi.ceph.com^h", false }),
 		},
 		"without an image name": {

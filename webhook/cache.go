@@ -92,6 +92,7 @@ func stripPersistentVolume(pv *corev1.PersistentVolume) *corev1.PersistentVolume
 	if pv.Spec.RBD != nil {
 		stripped.Spec.RBD = &corev1.RBDPersistentVolumeSource{}
 	}
+	stripped.Spec.AccessModes = pv.Spec.AccessModes
 	stripped.Status.Phase = pv.Status.Phase
 	if ref := pv.Spec.ClaimRef; ref != nil {
 		stripped.Spec.ClaimRef = &corev1.ObjectReference{Namespace: ref.Namespace, Name: ref.Name}

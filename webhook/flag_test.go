@@ -15,6 +15,7 @@ func TestDecideFlag(t *testing.T) {
 	held := volume.HeldClaims{
 		claim("shop", "data-0"): {heldVolume("shop/data-0", "pv-0", "node-a")},
 		claim("shop", "logs-0"): {heldVolume("shop/logs-0", "pv-1", "node-b")},
+		claim("vms", "disk"):    {{Claim: "vms/disk", Volume: "pv-9", Node: "node-a", Shared: true}},
 		claim("shop", "shared"): {heldVolume("shop/shared", "pv-2", "node-a"), heldVolume("shop/shared", "pv-2", "node-b")},
 	}
 	flagged := func(text string) flag {
@@ -22,6 +23,12 @@ func TestDecideFlag(t *testing.T) {
 			labels:      map[string]string{"rbd-rescue.io/held": "true"},
 			annotations: map[string]string{"rbd-rescue.io/held-volumes": text},
 		}
+	}
+	const sharedByA = `[{"claim":"vms/disk","volume":"pv-9","node":"node-a","shared":true}]`
+	gated := func(text string) flag {
+		f := flagged(text)
+		f.gate = true
+		return f
 	}
 	rescue := v1alpha1.Policy{Mode: v1alpha1.ModeRescue}
 
@@ -64,6 +71,18 @@ func TestDecideFlag(t *testing.T) {
 			claims: []types.NamespacedName{claim("shop", "data-0")},
 			held:   held,
 			want:   flagged(`[{"claim":"shop/data-0","volume":"pv-0","node":"node-a"}]`),
+		},
+		"S1: gates a pod whose ReadWriteMany claim a failed node holds": {
+			policy: rescue,
+			claims: []types.NamespacedName{claim("vms", "disk")},
+			held:   held,
+			want:   gated(sharedByA),
+		},
+		"S9: gates no pod in mode observe, since nothing would be fenced for it": {
+			policy: v1alpha1.Policy{Mode: v1alpha1.ModeObserve},
+			claims: []types.NamespacedName{claim("vms", "disk")},
+			held:   held,
+			want:   flagged(sharedByA),
 		},
 		"names each held volume once, in the order of the pod's claims, and no other claim": {
 			policy: rescue,

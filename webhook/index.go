@@ -126,7 +126,7 @@ func (x *index) heldBy(ctx context.Context, name string) (volume.HeldClaims, boo
 		return read
 	}) {
 		if v.Claim != (types.NamespacedName{}) {
-			held[v.Claim] = append(held[v.Claim], v1alpha1.HeldVolume{Claim: v.Claim.String(), Volume: v.Name, Node: name})
+			held[v.Claim] = append(held[v.Claim], v1alpha1.HeldVolume{Claim: v.Claim.String(), Volume: v.Name, Node: name, Shared: v.Shared})
 		}
 	}
 	if failure != nil {

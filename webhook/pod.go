@@ -94,8 +94,8 @@ func (h *podHandler) policy(ctx context.Context, name string) (v1alpha1.Policy, 
 	return policy, nil
 }
 
-// decodePod reads the name, the labels, the annotations and the volumes of the pod that is to be created; all else is
-// left out.
+// decodePod reads the name, the labels, the annotations, the gates, the node and the volumes of the pod that is to be
+// created; all else is left out.
 func decodePod(req *admission.Request) (*corev1.Pod, error) {
 	if req.Operation != admissionv1.Create || req.Kind.Kind != "Pod" || req.SubResource != "" {
 		return nil, fmt.Errorf("%s of %s/%s is not the creation of a pod: check the rules of the webhook configuration",
@@ -108,7 +108,9 @@ func decodePod(req *admission.Request) (*corev1.Pod, error) {
 			Annotations map[string]string `json:"annotations"`
 		} `json:"metadata"`
 		Spec struct {
-			Volumes []corev1.Volume `json:"volumes"`
+			NodeName        string                     `json:"nodeName"`
+			SchedulingGates []corev1.PodSchedulingGate `json:"schedulingGates"`
+			Volumes         []corev1.Volume            `json:"volumes"`
 		} `json:"spec"`
 	}
 	if err := json.Unmarshal(req.Object.Raw, &pod); err != nil {
@@ -119,13 +121,30 @@ func decodePod(req *admission.Request) (*corev1.Pod, error) {
 	}
 	return &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{Name: pod.Metadata.Name, Labels: pod.Metadata.Labels, Annotations: pod.Metadata.Annotations},
-		Spec:       corev1.PodSpec{Volumes: pod.Spec.Volumes},
+		Spec:       corev1.PodSpec{NodeName: pod.Spec.NodeName, SchedulingGates: pod.Spec.SchedulingGates, Volumes: pod.Spec.Volumes},
 	}, nil
 }
 
 func flagPatches(pod *corev1.Pod, f flag) []jsonpatch.Operation {
-	return append(mapPatches("/metadata/labels", pod.Labels, f.labels),
+	patches := append(mapPatches("/metadata/labels", pod.Labels, f.labels),
 		mapPatches("/metadata/annotations", pod.Annotations, f.annotations)...)
+	if f.gate {
+		patches = append(patches, gatePatches(pod)...)
+	}
+	return patches
+}
+
+// gatePatches adds the gate. A pod that comes with its node is left without: the API allows it no gate.
+func gatePatches(pod *corev1.Pod) []jsonpatch.Operation {
+	gate := corev1.PodSchedulingGate{Name: v1alpha1.GateHeld}
+	switch {
+	case pod.Spec.NodeName != "", slices.Contains(pod.Spec.SchedulingGates, gate):
+		return nil
+	case pod.Spec.SchedulingGates == nil:
+		return []jsonpatch.Operation{jsonpatch.NewOperation("add", "/spec/schedulingGates", []corev1.PodSchedulingGate{gate})}
+	default:
+		return []jsonpatch.Operation{jsonpatch.NewOperation("add", "/spec/schedulingGates/-", gate)}
+	}
 }
 
 // mapPatches gives the map at path these values. Adding a member that exists replaces it (RFC 6902, 4.1), so a forged

@@ -53,6 +53,8 @@ func creation(namespace, pod string) admission.Request {
 
 const (
 	wantedVolumes = `"spec":{"volumes":[{"name":"tmp","emptyDir":{}},{"name":"data","persistentVolumeClaim":{"claimName":"data-0"}}]}`
+	wantedDisk    = `"volumes":[{"name":"disk","persistentVolumeClaim":{"claimName":"disk"}}]`
+	diskTruth     = `[{"claim":"shop/disk","volume":"pv-5","node":"node-a","shared":true}]`
 	truth         = `[{"claim":"shop/data-0","volume":"pv-0","node":"node-a"}]`
 )
 
@@ -62,11 +64,13 @@ var shopHeld = volume.HeldClaims{
 	claim("plain", "data-0"):   {heldVolume("plain/data-0", "pv-2", "node-a")},
 	claim("typo", "data-0"):    {heldVolume("typo/data-0", "pv-3", "node-a")},
 	claim("gone", "data-0"):    {heldVolume("gone/data-0", "pv-4", "node-a")},
+	claim("shop", "disk"):      {{Claim: "shop/disk", Volume: "pv-5", Node: "node-a", Shared: true}},
 }
 
 // TestPodAdmission is not parallel with others that count: its cases read how the counters change.
 func TestPodAdmission(t *testing.T) { //nolint:paralleltest
 	quoted := func(text string) string { b, _ := json.Marshal(text); return string(b) }
+	flaggedDisk := `"name":"vm","labels":{"rbd-rescue.io/held":"true"},"annotations":{"rbd-rescue.io/held-volumes":` + quoted(diskTruth) + `}`
 	// The wholes are what the API server stores after the patch.
 	for name, test := range map[string]struct {
 		namespace string // "shop" if empty
@@ -172,6 +176,26 @@ func TestPodAdmission(t *testing.T) { //nolint:paralleltest
 		"writes nothing over a flag that is true already": {
 			pod: `{"metadata":{"name":"web-0","labels":{"rbd-rescue.io/held":"true"},` +
 				`"annotations":{"rbd-rescue.io/held-volumes":` + quoted(truth) + `}},` + wantedVolumes + `}`,
+			want: resultFlagged,
+		},
+		"S1: gates a pod that wants a held ReadWriteMany volume": {
+			pod:       `{"metadata":{` + flaggedDisk + `},"spec":{` + wantedDisk + `}}`,
+			wantPatch: `[{"op":"add","path":"/spec/schedulingGates","value":[{"name":"rbd-rescue.io/held"}]}]`,
+			wantPod:   `{"metadata":{` + flaggedDisk + `},"spec":{"schedulingGates":[{"name":"rbd-rescue.io/held"}],` + wantedDisk + `}}`,
+			want:      resultFlagged,
+		},
+		"gates a pod beside a gate of somebody else": {
+			pod:       `{"metadata":{` + flaggedDisk + `},"spec":{"schedulingGates":[{"name":"queue"}],` + wantedDisk + `}}`,
+			wantPatch: `[{"op":"add","path":"/spec/schedulingGates/-","value":{"name":"rbd-rescue.io/held"}}]`,
+			wantPod:   `{"metadata":{` + flaggedDisk + `},"spec":{"schedulingGates":[{"name":"queue"},{"name":"rbd-rescue.io/held"}],` + wantedDisk + `}}`,
+			want:      resultFlagged,
+		},
+		"writes no second gate": {
+			pod:  `{"metadata":{` + flaggedDisk + `},"spec":{"schedulingGates":[{"name":"rbd-rescue.io/held"}],` + wantedDisk + `}}`,
+			want: resultFlagged,
+		},
+		"does not gate a pod that comes with its node: the API would refuse it": {
+			pod:  `{"metadata":{` + flaggedDisk + `},"spec":{"nodeName":"node-b",` + wantedDisk + `}}`,
 			want: resultFlagged,
 		},
 		"finds the claim of a generic ephemeral volume by the pod's name": {

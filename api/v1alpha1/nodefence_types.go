@@ -273,6 +273,8 @@ type HeldVolume struct {
 	Claim  string `json:"claim"`
 	Volume string `json:"volume"`
 	Node   string `json:"node"`
+	// Shared says that it is ReadWriteMany: a pod that waits for it is held back by the gate.
+	Shared bool `json:"shared,omitempty"`
 }
 
 // ClientRecord is the record on a PersistentVolume: the Ceph clients last seen on its image, by node name.

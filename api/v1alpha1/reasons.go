@@ -4,6 +4,8 @@ package v1alpha1
 const (
 	// ReasonVolumeHeld (Pod): a pod waits for a volume that a failed node still holds.
 	ReasonVolumeHeld = "VolumeHeld"
+	// ReasonGateOpened (Pod): nothing holds the pod back any more, it may be scheduled; the note says why.
+	ReasonGateOpened = "GateOpened"
 	// ReasonFenceStarted (Node, NodeFence): the clients of a failed node are being put on the blocklist.
 	ReasonFenceStarted = "FenceStarted"
 	// ReasonFenceCancelled (Node, NodeFence): the node came back, or demand ended, before anything was done.
@@ -71,7 +73,8 @@ const (
 	ReasonUnknownShape = "UnknownShape"
 	// ReasonUnknownCluster: no Ceph cluster of this clusterID is configured.
 	ReasonUnknownCluster = "UnknownCluster"
-	// ReasonSharedVolume: Kubernetes would let two nodes attach the volume at once, which this version does not release.
+	// ReasonSharedVolume: Kubernetes would let two nodes attach the volume at once, and not as a ReadWriteMany volume, whose
+	// pods can be gated.
 	ReasonSharedVolume = "SharedVolume"
 	// ReasonUnfencedStorage: a pod that would be force-deleted also writes to storage that cannot be fenced here (S6).
 	ReasonUnfencedStorage = "UnfencedStorage"

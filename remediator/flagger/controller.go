@@ -1,5 +1,6 @@
 // Package flagger flags the pods that the webhook missed, announces which pods wait for a volume that a failed node
-// holds, and takes the flag away when none of their volumes is held any more. It never fences and never releases.
+// holds, and takes the flag away when none of their volumes is held any more. It opens the gate of a pod as soon as the gate
+// has no reason (S9), and never before the fence is proven (S1). It never fences.
 package flagger
 
 import (
@@ -33,7 +34,9 @@ var allFlags = reconcile.Request{NamespacedName: client.ObjectKey{Name: "flags"}
 
 // Controller keeps the flags.
 type Controller struct {
-	Client    client.Client
+	Client client.Client
+	// Live reads the API itself: the nodes, before a gate is opened.
+	Live      client.Reader
 	Observer  *observe.Observer
 	Announcer *announce.Announcer
 }
@@ -83,6 +86,9 @@ func (c *Controller) Reconcile(ctx context.Context, _ reconcile.Request) (reconc
 	var failed []error // one pod that cannot be flagged must not hold up the others
 	for _, pod := range waiting {
 		failed = append(failed, c.flag(ctx, pod, waitsFor(pod, held)))
+		if plan.Gated(pod) {
+			failed = append(failed, c.openGate(ctx, pod))
+		}
 	}
 	return reconcile.Result{}, errors.Join(failed...)
 }
@@ -143,8 +149,11 @@ func (c *Controller) announce(pod *corev1.Pod, held []v1alpha1.HeldVolume) {
 	for _, v := range held {
 		parts = append(parts, fmt.Sprintf("claim %s (volume %s) is still held by node %s, which is NotReady", v.Claim, v.Volume, v.Node))
 	}
+	if plan.Gated(pod) {
+		parts = append(parts, fmt.Sprintf("scheduling gate %s keeps it from running beside that node", v1alpha1.GateHeld))
+	}
 	c.Announcer.Announce(plan.Event{
-		Regarding: corev1.ObjectReference{APIVersion: "v1", Kind: "Pod", Namespace: pod.Namespace, Name: pod.Name, UID: pod.UID},
+		Regarding: plan.PodReference(pod),
 		Type:      corev1.EventTypeWarning, Reason: v1alpha1.ReasonVolumeHeld, Action: "Flag",
 		Note: "Waiting: " + strings.Join(parts, "; ") + ". See: kubectl get nodefences.",
 	})

@@ -54,6 +54,8 @@ type cluster struct {
 	mode  string
 	ready corev1.ConditionStatus
 	pod   *corev1.Pod
+	// change the other objects; nil for none.
+	change func(*corev1.PersistentVolume, *corev1.Node, *v1alpha1.NodeFence)
 }
 
 func waitingPod(f flags, change ...func(*corev1.Pod)) *corev1.Pod {
@@ -70,22 +72,32 @@ func waitingPod(f flags, change ...func(*corev1.Pod)) *corev1.Pod {
 }
 
 func (c cluster) objects() []client.Object {
+	node := &corev1.Node{
+		ObjectMeta: metav1.ObjectMeta{Name: "node-a"},
+		Status: corev1.NodeStatus{
+			Conditions: []corev1.NodeCondition{{Type: corev1.NodeReady, Status: c.ready}},
+			NodeInfo:   corev1.NodeSystemInfo{BootID: "boot-1"},
+		},
+	}
+	pv := &corev1.PersistentVolume{
+		ObjectMeta: metav1.ObjectMeta{Name: "pv"},
+		Spec: corev1.PersistentVolumeSpec{
+			AccessModes: []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOnce},
+			ClaimRef:    &corev1.ObjectReference{Namespace: "shop", Name: "data"},
+			PersistentVolumeSource: corev1.PersistentVolumeSource{CSI: &corev1.CSIPersistentVolumeSource{
+				Driver: "rbd.csi.ceph.com", VolumeHandle: "h",
+			}},
+		},
+	}
+	nf := &v1alpha1.NodeFence{
+		ObjectMeta: metav1.ObjectMeta{Name: "node-z-1"}, Spec: v1alpha1.NodeFenceSpec{NodeName: "node-z", BootID: "boot-1"},
+	}
+	if c.change != nil {
+		c.change(pv, node, nf)
+	}
 	return []client.Object{
+		node, pv, nf,
 		&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "shop", Annotations: map[string]string{v1alpha1.AnnotationMode: c.mode}}},
-		&corev1.Node{
-			ObjectMeta: metav1.ObjectMeta{Name: "node-a"},
-			Status:     corev1.NodeStatus{Conditions: []corev1.NodeCondition{{Type: corev1.NodeReady, Status: c.ready}}},
-		},
-		&corev1.PersistentVolume{
-			ObjectMeta: metav1.ObjectMeta{Name: "pv"},
-			Spec: corev1.PersistentVolumeSpec{
-				AccessModes: []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOnce},
-				ClaimRef:    &corev1.ObjectReference{Namespace: "shop", Name: "data"},
-				PersistentVolumeSource: corev1.PersistentVolumeSource{CSI: &corev1.CSIPersistentVolumeSource{
-					Driver: "rbd.csi.ceph.com", VolumeHandle: "h",
-				}},
-			},
-		},
 		&corev1.PersistentVolumeClaim{
 			ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "data"}, Spec: corev1.PersistentVolumeClaimSpec{VolumeName: "pv"},
 		},
@@ -120,7 +132,7 @@ func (c cluster) controller(t *testing.T, writes *int, refuse error) (*Controlle
 	api, recorder := builder.Build(), events.NewFakeRecorder(10)
 	clock := clocktesting.NewFakePassiveClock(time.Date(2026, 11, 23, 3, 0, 0, 0, time.UTC))
 	return &Controller{
-		Client: api, Observer: &observe.Observer{Reader: api, Clock: clock}, Announcer: announce.New(recorder, clock),
+		Client: api, Live: api, Observer: &observe.Observer{Reader: api, Clock: clock}, Announcer: announce.New(recorder, clock),
 	}, recorder
 }
 
@@ -141,46 +153,46 @@ func TestReconcile(t *testing.T) {
 		told    []string
 	}{
 		"flags a pod that the webhook missed, and says what it waits for": {
-			cluster: cluster{"rescue", corev1.ConditionUnknown, waitingPod(unflagged())},
+			cluster: cluster{mode: "rescue", ready: corev1.ConditionUnknown, pod: waitingPod(unflagged())},
 			want:    flagged(heldByA), writes: 1, told: []string{told},
 		},
 		"flags a pod that has no label and no annotation at all": {
-			cluster: cluster{"observe", corev1.ConditionUnknown, waitingPod(unflagged(), bare, unscheduled)},
+			cluster: cluster{mode: "observe", ready: corev1.ConditionUnknown, pod: waitingPod(unflagged(), bare, unscheduled)},
 			want: flags{
 				map[string]string{v1alpha1.LabelHeld: "true"}, map[string]string{v1alpha1.AnnotationHeldVolumes: heldByA},
 			},
 			writes: 1, told: []string{told},
 		},
 		"announces a pod that the webhook flagged, without writing it": {
-			cluster: cluster{"rescue", corev1.ConditionUnknown, waitingPod(flagged(heldByA))},
+			cluster: cluster{mode: "rescue", ready: corev1.ConditionUnknown, pod: waitingPod(flagged(heldByA))},
 			want:    flagged(heldByA), told: []string{told},
 		},
 		"S5: corrects a flag that somebody forged": {
-			cluster: cluster{"rescue", corev1.ConditionUnknown, waitingPod(flagged(`[{"node":"node-z"}]`))},
+			cluster: cluster{mode: "rescue", ready: corev1.ConditionUnknown, pod: waitingPod(flagged(`[{"node":"node-z"}]`))},
 			want:    flagged(heldByA), writes: 1, told: []string{told},
 		},
 		"S6: leaves pods of a namespace alone that did not opt in": {
-			cluster: cluster{"", corev1.ConditionUnknown, waitingPod(unflagged())},
+			cluster: cluster{mode: "", ready: corev1.ConditionUnknown, pod: waitingPod(unflagged())},
 			want:    unflagged(),
 		},
 		"S9: takes the flag away when the namespace opts out": {
-			cluster: cluster{"", corev1.ConditionUnknown, waitingPod(flagged(heldByA))},
+			cluster: cluster{mode: "", ready: corev1.ConditionUnknown, pod: waitingPod(flagged(heldByA))},
 			want:    unflagged(), writes: 1,
 		},
 		"S9: takes the flag away when the node is Ready again": {
-			cluster: cluster{"rescue", corev1.ConditionTrue, waitingPod(flagged(heldByA))},
+			cluster: cluster{mode: "rescue", ready: corev1.ConditionTrue, pod: waitingPod(flagged(heldByA))},
 			want:    unflagged(), writes: 1,
 		},
 		"takes the flag away from a pod that is finished": {
-			cluster: cluster{"rescue", corev1.ConditionUnknown, waitingPod(flagged(heldByA), finished)},
+			cluster: cluster{mode: "rescue", ready: corev1.ConditionUnknown, pod: waitingPod(flagged(heldByA), finished)},
 			want:    unflagged(), writes: 1,
 		},
 		"does not flag a pod that is Terminating": {
-			cluster: cluster{"rescue", corev1.ConditionUnknown, waitingPod(unflagged(), terminating)},
+			cluster: cluster{mode: "rescue", ready: corev1.ConditionUnknown, pod: waitingPod(unflagged(), terminating)},
 			want:    unflagged(),
 		},
 		"does not flag the failed node's own pod": {
-			cluster: cluster{"rescue", corev1.ConditionUnknown, waitingPod(unflagged(), onFailedNode)},
+			cluster: cluster{mode: "rescue", ready: corev1.ConditionUnknown, pod: waitingPod(unflagged(), onFailedNode)},
 			want:    unflagged(),
 		},
 	} {
@@ -217,7 +229,7 @@ func TestReconcile(t *testing.T) {
 func TestAFlagThatCannotBeWrittenIsTriedAgain(t *testing.T) {
 	t.Parallel()
 	writes, refused := 0, errors.New("refused")
-	c, _ := cluster{"rescue", corev1.ConditionUnknown, waitingPod(unflagged())}.controller(t, &writes, refused)
+	c, _ := cluster{mode: "rescue", ready: corev1.ConditionUnknown, pod: waitingPod(unflagged())}.controller(t, &writes, refused)
 	if _, err := c.Reconcile(t.Context(), allFlags); !errors.Is(err, refused) {
 		t.Errorf("got %v, so nobody tries again", err)
 	}

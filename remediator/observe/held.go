@@ -39,7 +39,7 @@ func (o *Observer) HeldClaims(ctx context.Context) (volume.HeldClaims, error) {
 				return nil, err
 			}
 			if policy.OptedIn() {
-				held[v.Claim] = append(held[v.Claim], v1alpha1.HeldVolume{Claim: v.Claim.String(), Volume: v.Name, Node: node})
+				held[v.Claim] = append(held[v.Claim], v1alpha1.HeldVolume{Claim: v.Claim.String(), Volume: v.Name, Node: node, Shared: v.Shared})
 			}
 		}
 	}
@@ -80,7 +80,7 @@ func (o *Observer) heldBy(ctx context.Context, node string) ([]volume.Volume, er
 	return held, failure
 }
 
-// Flagged are the pods that carry the label.
+// Flagged are the pods that carry the label or the gate.
 func (o *Observer) Flagged(ctx context.Context) (map[client.ObjectKey]*corev1.Pod, error) {
 	var pods corev1.PodList
 	if err := o.Reader.List(ctx, &pods, client.MatchingFields{indexPodFlagged: "true"}, client.UnsafeDisableDeepCopy); err != nil {

@@ -10,6 +10,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/rbd-rescue/rbd-rescue/api/v1alpha1"
+	"github.com/rbd-rescue/rbd-rescue/remediator/plan"
 	"github.com/rbd-rescue/rbd-rescue/volume"
 )
 
@@ -37,7 +38,7 @@ func AddIndexes(ctx context.Context, indexer client.FieldIndexer) error {
 		{&corev1.Pod{}, indexPodNode, func(o client.Object) []string { return nonEmpty(o.(*corev1.Pod).Spec.NodeName) }},
 		{&corev1.Pod{}, indexPodClaim, podClaims},
 		{&corev1.Pod{}, indexPodFlagged, func(o client.Object) []string {
-			if _, flagged := o.GetLabels()[v1alpha1.LabelHeld]; flagged {
+			if _, flagged := o.GetLabels()[v1alpha1.LabelHeld]; flagged || plan.Gated(o.(*corev1.Pod)) {
 				return []string{"true"}
 			}
 			return nil

@@ -24,7 +24,7 @@ func demand(s Snapshot, v Volume) (wanted bool, missing string) {
 		switch {
 		case volume.Finished(pod):
 		case pod.Spec.NodeName != s.NodeName:
-			waiting = waiting || !volume.Terminating(pod)
+			waiting = waiting || waitsFor(v, pod)
 		case !volume.Terminating(pod):
 			return false, fmt.Sprintf("pod %s/%s uses it on node %s and is not being deleted", pod.Namespace, pod.Name, s.NodeName)
 		case !overdue(s, pod):
@@ -37,6 +37,12 @@ func demand(s Snapshot, v Volume) (wanted bool, missing string) {
 		return true, ""
 	}
 	return false, "no pod asks for it"
+}
+
+// waitsFor tells whether a pod that is not on the failed node waits for the volume. One that runs does so by right where
+// the volume is ReadWriteMany.
+func waitsFor(v Volume, pod *corev1.Pod) bool {
+	return !volume.Terminating(pod) && (!v.Shared || pod.Status.Phase == corev1.PodPending)
 }
 
 // usersOn are the unfinished pods that use the volume on a node.

@@ -67,9 +67,9 @@ func judgeAlone(s Snapshot, v Volume) judgement {
 	if v.FormError != nil {
 		return judgement{refused: &refusal{v1alpha1.ReasonUnknownShape, v.FormError.Error()}}
 	}
-	if !v.Exclusive {
+	if !v.Exclusive && !v.Shared {
 		return judgement{refused: &refusal{v1alpha1.ReasonSharedVolume, fmt.Sprintf(
-			"PersistentVolume %s may be attached to several nodes at once; only ReadWriteOnce and ReadWriteOncePod volumes are released", v.Name)}}
+			"PersistentVolume %s may be attached to several nodes at once and is not ReadWriteMany, so that no pod was kept from it; only ReadWriteOnce, ReadWriteOncePod and ReadWriteMany volumes are released", v.Name)}}
 	}
 	if !s.Clusters[v.ClusterID].Known {
 		return judgement{refused: &refusal{v1alpha1.ReasonUnknownCluster, fmt.Sprintf(

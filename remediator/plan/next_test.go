@@ -327,7 +327,7 @@ func TestNext(t *testing.T) {
 		"refuses a volume of unknown form": {
 			snapshot: incident(func(s *Snapshot) { s.Volumes[0].FormError = errors.New("no imageName") }), want: refusedBecause("UnknownShape"),
 		},
-		"refuses a volume that two nodes may attach": {
+		"refuses a volume that two nodes may attach and that is not ReadWriteMany": {
 			snapshot: incident(func(s *Snapshot) { s.Volumes[0].Exclusive = false }), want: refusedBecause("SharedVolume"),
 		},
 		"refuses a cluster that is not configured": {

@@ -51,6 +51,9 @@ func (d *draft) followVolumes() {
 		if other != "" && entry.AttachedAt == nil {
 			entry.AttachedAt = d.now()
 		}
+		if v.Shared {
+			other = sharedElsewhere(node, v)
+		}
 		if pod := runningOn(other, v); other != "" && pod != nil {
 			entry.Phase, entry.RecoveredAt, entry.RecoveredOn, entry.Message = v1alpha1.VolumeRecovered, d.now(), other, ""
 			d.announceVolume(v.Volume, normal, v1alpha1.ReasonVolumeRecovered, "Recover", fmt.Sprintf(
@@ -58,6 +61,17 @@ func (d *draft) followVolumes() {
 				v.Claim, v.ImageName(), pod.Namespace, pod.Name, other, d.after(entry)))
 		}
 	}
+}
+
+// sharedElsewhere is another node on which a pod runs with a ReadWriteMany volume, once no pod waits for it any more: others
+// may have run all the time. Empty for none.
+func sharedElsewhere(node string, v Volume) string {
+	for _, pod := range v.Users {
+		if pod.Spec.NodeName != node && waitsFor(v, pod) {
+			return ""
+		}
+	}
+	return runsElsewhere(node, v)
 }
 
 // runsElsewhere is another node on which a pod runs with the volume; empty for none.

@@ -12,7 +12,8 @@ func (s Snapshot) nodeReference() corev1.ObjectReference {
 	return corev1.ObjectReference{APIVersion: "v1", Kind: "Node", Name: s.NodeName, UID: s.nodeOrEmpty().UID}
 }
 
-func podReference(pod *corev1.Pod) corev1.ObjectReference {
+// PodReference names a pod for an event.
+func PodReference(pod *corev1.Pod) corev1.ObjectReference {
 	return corev1.ObjectReference{APIVersion: "v1", Kind: "Pod", Namespace: pod.Namespace, Name: pod.Name, UID: pod.UID}
 }
 

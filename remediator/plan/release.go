@@ -89,7 +89,7 @@ func podDeletedEvents(s Snapshot, pod *corev1.Pod, graceful bool) []Event {
 		note = fmt.Sprintf("Deleted pod %s/%s on fenced node %s: Ceph refuses its writes. If the kubelet does not end it, it is force-deleted %s after its grace period.",
 			pod.Namespace, pod.Name, s.NodeName, s.Settings.StuckAfter)
 	}
-	return both(podReference(pod), fenceReference(s.Fence), Event{Type: normal, Reason: reason, Action: "DeletePod", Note: note})
+	return both(PodReference(pod), fenceReference(s.Fence), Event{Type: normal, Reason: reason, Action: "DeletePod", Note: note})
 }
 
 func (s Snapshot) volume(name string) (Volume, bool) {

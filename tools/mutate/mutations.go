@@ -144,6 +144,30 @@ var mutations = []mutation{
 		"return !plan.BreakerOpen(", "return true || !plan.BreakerOpen(",
 	},
 	{
+		"S1", "a gate opens before the fence is proven", plan + "gate.go",
+		"!meta.IsStatusConditionTrue(nf.Status.Conditions, v1alpha1.ConditionFenced)", "false",
+	},
+	{
+		"S1", "a gate opens while a failed node holds the volume", plan + "gate.go",
+		"if fence == \"\" {", "if fence == \"never\" {",
+	},
+	{
+		"S1", "a gate opens by a cache that has not heard of the failure", "remediator/flagger/gate.go",
+		"[]client.Reader{c.Client, c.Live}", "[]client.Reader{c.Client}",
+	},
+	{
+		"S9", "a gate stays when the namespace opts out", plan + "gate.go",
+		"if policy.Mode != v1alpha1.ModeRescue {", "if false {",
+	},
+	{
+		"S9", "a gate stays when the node is Ready again", "remediator/observe/gate.go",
+		"case volume.Ready(node):", "case volume.Ready(node) && node.Name == \"\":",
+	},
+	{
+		"S9", "a gate never opens", "remediator/flagger/controller.go",
+		"if plan.Gated(pod) {\n			failed", "if plan.Gated(pod) && pod.Name == \"\" {\n			failed",
+	},
+	{
 		"S8", "an entry is written that the status does not know", plan + "fence.go",
 		"for _, step := range entriesToWrite(d.s, d.status.Clients,", "for _, step := range entriesToWrite(d.s, append([]v1alpha1.FencedClient{{ClusterID: \"c1\", Address: \"10.9.9.9:0/9\"}}, d.status.Clients...),",
 	},
