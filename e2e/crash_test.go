@@ -6,6 +6,7 @@ import (
 
 	coordinationv1 "k8s.io/api/coordination/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/rbd-rescue/rbd-rescue/api/v1alpha1"
@@ -26,6 +27,42 @@ func TestCrashAroundTaintAndForceDelete(t *testing.T) {
 	crashThrough(t, "node-b",
 		[]string{"before TaintNode", "after TaintNode", "before DeletePod", "after DeletePod"},
 		[]string{"before UntaintNode", "after UntaintNode"})
+}
+
+// Two replicas; the leader hangs while it proves a fence, the other one takes over and finishes. When the old leader goes on
+// it finds that it leads no more, and ends.
+func TestLeaderChangeInMidFence(t *testing.T) {
+	s := begin(t, v1alpha1.ModeRescue)
+	db := s.workload("db", "node-c", true, patience)
+	s.must(s.lab.Rescue.StartSecondRemediator(s.ctx))
+	s.must(s.lab.Nodes["node-c"].KillKubelet()) // its writer goes on
+	s.notReady("node-c")
+	s.must(s.lab.Ceph.FreezeOSD(0)) // no fence can be proven
+	s.reaches("node-c", v1alpha1.PhaseFencing)
+	s.must(s.lab.Rescue.FreezeRemediator())
+	first := s.leader()
+	s.must(s.lab.Ceph.ThawOSD(0))
+	s.runsElsewhere(db, "node-c")
+	s.wrote(db, "node-c")
+	s.refused(db, "node-c")
+	s.must(s.lab.Rescue.ThawRemediator())
+	select {
+	case <-s.lab.Rescue.RemediatorEnded():
+	case <-time.After(30 * time.Second):
+		t.Error("the old leader goes on")
+	}
+	if now := s.leader(); now == first || now == "" {
+		t.Errorf("the leader is %q, as before", now)
+	}
+	s.reaches("node-c", v1alpha1.PhaseRecovered)
+	s.proveData(db)
+}
+
+func (s *scenario) leader() string {
+	s.Helper()
+	lease := &coordinationv1.Lease{}
+	s.must(s.lab.Client.Get(s.ctx, client.ObjectKey{Namespace: lab.Namespace, Name: "rbd-rescue-remediator"}, lease))
+	return ptr.Deref(lease.Spec.HolderIdentity, "")
 }
 
 // crashThrough fails a node under an application that goes on writing, and crashes at these boundaries on the way to its

@@ -62,6 +62,35 @@ func (s *scenario) freezeUnrecorded(node string, w *lab.Workload) (client string
 	return recorded[0]
 }
 
+// The whole host would have to be fenced, and a Ceph daemon lives on it: refused, until the daemon has moved away.
+func TestCephDaemonOnTheNodeIsNotFenced(t *testing.T) {
+	s := begin(t, v1alpha1.ModeRescue)
+	s.workload("located", "node-b", false, patience)
+	db := s.workload("db", "node-a", true, 45*time.Second)
+	host := s.lab.Nodes["node-a"].Host()
+	manager, err := s.lab.Ceph.StartManagerIn(s.ctx, host.NetNS, host.IP)
+	s.must(err)
+	t.Cleanup(func() { _ = manager.Kill() })
+	s.freezeUnrecorded("node-a", db)
+	nf := s.reaches("node-a", v1alpha1.PhaseRefused)
+	if v := nf.Status.Volumes[0]; v.Reason != v1alpha1.ReasonCephDaemonHost {
+		t.Errorf("refused because of %s: %s", v.Reason, v.Message)
+	}
+	s.told(v1alpha1.ReasonVolumeRefused, "PersistentVolumeClaim", "db")
+	if pods := s.pods(db); len(pods) != 1 || pods[0].Spec.NodeName != "node-a" {
+		t.Errorf("released without a fence: %v", pods)
+	}
+	if listed, err := s.lab.Ceph.Blocklist(s.ctx); err != nil || len(listed) > 0 {
+		t.Errorf("something is cut off: %v (%v)", listed, err)
+	}
+	s.must(manager.Stop(s.ctx))
+	s.runsElsewhere(db, "node-a")
+	s.wrote(db, "node-a")
+	s.must(s.lab.Nodes["node-a"].Thaw())
+	s.refused(db, "node-a")
+	s.proveData(db)
+}
+
 func clientPatch(text string) client.Patch {
 	return client.RawPatch(types.MergePatchType, []byte(text))
 }

@@ -296,6 +296,9 @@ func (s *scenario) healAll() {
 		}
 		return true, nil
 	})
+	if err := s.lab.Rescue.Reset(ctx); err != nil {
+		s.Fatalf("resetting the remediator: %v", err)
+	}
 	broken = ""
 }
 

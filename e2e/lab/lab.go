@@ -181,19 +181,36 @@ func (l *Lab) addNodes(ctx context.Context, names []string) error {
 
 // plugin is a node's CSI plugin, which stands for its kernel: it holds the images open and writes to them.
 func (l *Lab) plugin(name string, host network.Host, root string) process.Spec {
-	args := []string{
-		"--endpoint=unix://" + filepath.Join(root, "plugins", Driver, "csi.sock"),
-		"--registration=unix://" + filepath.Join(root, "plugins_registry", Driver+"-reg.sock"),
-		"--node-id=" + name,
-		"--monitors=" + l.Ceph.Monitors()[0],
-		"--user=csi-rbd-node",
-		"--keyfile=" + l.csiKey,
-		"--ack-dir=" + l.AckDir(),
-	}
+	spec := l.writer("csi-"+name, name, host)
+	spec.Args = append(spec.Args,
+		"--endpoint=unix://"+filepath.Join(root, "plugins", Driver, "csi.sock"),
+		"--registration=unix://"+filepath.Join(root, "plugins_registry", Driver+"-reg.sock"),
+	)
 	if l.options.ClientPerImage {
-		args = append(args, "--client-per-image")
+		spec.Args = append(spec.Args, "--client-per-image")
 	}
-	return process.Spec{Name: "csi-" + name, Path: filepath.Join(l.binaries.Dir, "lab-csi"), Args: args, NetNS: host.NetNS}
+	return spec
+}
+
+func (l *Lab) writer(name, node string, host network.Host) process.Spec {
+	return process.Spec{
+		Name: name, Path: filepath.Join(l.binaries.Dir, "lab-csi"), NetNS: host.NetNS,
+		Args: []string{
+			"--node-id=" + node, "--monitors=" + l.Ceph.Monitors()[0], "--user=csi-rbd-node", "--keyfile=" + l.csiKey, "--ack-dir=" + l.AckDir(),
+		},
+	}
+}
+
+// WriteFrom starts a process on a node that maps an image and writes to it, beside the kubelet: what in-tree volumes are
+// where there is no CSI plugin. It is not the node's: reboot or kill it apart.
+func (l *Lab) WriteFrom(node, image string) (*process.Process, error) {
+	spec := l.writer("writer-"+node, node, l.Nodes[node].Host())
+	spec.Args = append(spec.Args, "--write="+Pool+"/"+image)
+	p, err := l.Supervisor.Start(spec)
+	if err != nil {
+		return nil, fmt.Errorf("starting a writer on node %s: %w", node, err)
+	}
+	return p, nil
 }
 
 // AckDir is where the writers log what Ceph acknowledged.
@@ -204,7 +221,7 @@ func (l *Lab) explain(err error) error {
 	return fmt.Errorf("%w (logs are in %s)", err, l.Supervisor.Logs())
 }
 
-// Heal brings back every part of the lab but the nodes that a scenario left stopped, frozen or otherwise configured.
+// Heal brings back every part of the lab but the nodes that a scenario left stopped or frozen.
 func (l *Lab) Heal(ctx context.Context) error {
 	return errors.Join(l.Ceph.Heal(ctx), l.Kube.Heal(ctx), l.Rescue.heal(ctx))
 }

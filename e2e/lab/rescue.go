@@ -32,6 +32,8 @@ const (
 	webhookProbes     = 9082
 	remediatorMetrics = 9083
 	remediatorProbes  = 9084
+	secondMetrics     = 9085
+	secondProbes      = 9086
 )
 
 // Rescue is rbd-rescue in the lab: its processes run beside the control plane, each with its own ServiceAccount's token.
@@ -39,6 +41,7 @@ type Rescue struct {
 	lab        *Lab
 	webhook    *process.Process
 	remediator *process.Process
+	second     *process.Process // remediator; nil while there is none
 	configFile string
 	cephKey    string // file
 	// configured says that the remediator runs with settings of a scenario.
@@ -82,10 +85,8 @@ func (l *Lab) newRescue(ctx context.Context) (*Rescue, error) {
 func (r *Rescue) writeConfig(settings map[string]any) error {
 	config := map[string]any{
 		"apiVersion": "config.rbd-rescue.io/v1alpha1", "kind": "RemediatorConfiguration",
-		"cephClusters": []any{map[string]any{
-			"clusterID": ClusterID, "monitors": r.lab.Ceph.Monitors(), "user": "rbd-rescue", "keyFile": r.cephKey,
-		}},
-		"stuckAfter": "5s",
+		"cephClusters": []any{r.CephCluster(ClusterID)},
+		"stuckAfter":   "5s",
 		// Scenarios follow each other at once: the nodes of those before have just come back, and would count as failed.
 		"maxFailedNodes": "100%",
 	}
@@ -100,7 +101,12 @@ func (r *Rescue) writeConfig(settings map[string]any) error {
 	return nil
 }
 
-// Configure starts the remediator anew with these settings, until the lab is healed.
+// CephCluster is the configuration of the lab's Ceph cluster under a clusterID.
+func (r *Rescue) CephCluster(clusterID string) map[string]any {
+	return map[string]any{"clusterID": clusterID, "monitors": r.lab.Ceph.Monitors(), "user": "rbd-rescue", "keyFile": r.cephKey}
+}
+
+// Configure starts the remediator anew with these settings, until Reset.
 func (r *Rescue) Configure(ctx context.Context, settings map[string]any) error {
 	r.configured = len(settings) > 0
 	if err := r.writeConfig(settings); err != nil {
@@ -112,10 +118,25 @@ func (r *Rescue) Configure(ctx context.Context, settings map[string]any) error {
 	return r.StartRemediator(ctx)
 }
 
-// heal starts what does not run, with the lab's own settings.
+// Reset gives the remediator the lab's own settings again, if a scenario had others. Do it when no fence is left: one may be
+// of a cluster that only the scenario's settings know.
+func (r *Rescue) Reset(ctx context.Context) error {
+	if !r.configured {
+		return nil
+	}
+	return r.Configure(ctx, nil)
+}
+
+// heal starts what does not run.
 func (r *Rescue) heal(ctx context.Context) error {
-	if r.configured {
-		if err := r.Configure(ctx, nil); err != nil {
+	if r.second != nil {
+		if err := r.second.Stop(ctx); err != nil {
+			return fmt.Errorf("stopping the second remediator: %w", err)
+		}
+		r.second = nil
+	}
+	if r.remediator != nil && !r.remediator.Ended() {
+		if err := r.remediator.Thaw(); err != nil {
 			return err
 		}
 	}
@@ -184,7 +205,7 @@ func (r *Rescue) StartWebhook(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("making the webhook's kubeconfig: %w", err)
 	}
-	r.webhook, err = r.start("webhook", kubeconfig, webhookMetrics, webhookProbes, "",
+	r.webhook, err = r.start("webhook", "webhook", kubeconfig, webhookMetrics, webhookProbes, "",
 		fmt.Sprintf("--port=%d", webhookPort), "--dns-names=localhost")
 	if err != nil {
 		return err
@@ -227,16 +248,29 @@ func (r *Rescue) StartRemediatorToCrash(ctx context.Context, boundary string) er
 	if err != nil {
 		return fmt.Errorf("making the remediator's kubeconfig: %w", err)
 	}
-	r.remediator, err = r.start("remediator", kubeconfig, remediatorMetrics, remediatorProbes, boundary, "--config="+r.configFile, "-v=1")
+	r.remediator, err = r.start("remediator", "remediator", kubeconfig, remediatorMetrics, remediatorProbes, boundary, "--config="+r.configFile, "-v=1")
 	if err != nil {
 		return err
 	}
 	return r.ready(ctx, "remediator", r.remediator, remediatorProbes)
 }
 
-func (r *Rescue) start(command, kubeconfig string, metrics, probes int, crashAt string, args ...string) (*process.Process, error) {
+// StartSecondRemediator starts a replica that waits until the first one leads no more.
+func (r *Rescue) StartSecondRemediator(ctx context.Context) error {
+	kubeconfig, err := r.lab.Kube.KubeconfigFor(ctx, Namespace, "rbd-rescue-remediator")
+	if err != nil {
+		return fmt.Errorf("making the second remediator's kubeconfig: %w", err)
+	}
+	r.second, err = r.start("remediator-2", "remediator", kubeconfig, secondMetrics, secondProbes, "", "--config="+r.configFile, "-v=1")
+	if err != nil {
+		return err
+	}
+	return r.ready(ctx, "remediator", r.second, secondProbes)
+}
+
+func (r *Rescue) start(name, command, kubeconfig string, metrics, probes int, crashAt string, args ...string) (*process.Process, error) {
 	p, err := r.lab.Supervisor.Start(process.Spec{
-		Name: "rbd-rescue-" + command, Path: filepath.Join(r.lab.binaries.Dir, "rbd-rescue"),
+		Name: "rbd-rescue-" + name, Path: filepath.Join(r.lab.binaries.Dir, "rbd-rescue"),
 		Args: append([]string{
 			command, "--kubeconfig=" + kubeconfig, "--namespace=" + Namespace,
 			fmt.Sprintf("--metrics-bind-address=127.0.0.1:%d", metrics), fmt.Sprintf("--health-probe-bind-address=127.0.0.1:%d", probes),
@@ -275,6 +309,12 @@ func (r *Rescue) ready(ctx context.Context, command string, p *process.Process, 
 
 // RemediatorEnded is closed when the remediator has ended.
 func (r *Rescue) RemediatorEnded() <-chan struct{} { return r.remediator.Done() }
+
+// FreezeRemediator stops the remediator where it is, as a node that hangs would.
+func (r *Rescue) FreezeRemediator() error { return r.remediator.Freeze() }
+
+// ThawRemediator lets it go on.
+func (r *Rescue) ThawRemediator() error { return r.remediator.Thaw() }
 
 // KillRemediator ends the remediator as a crash would.
 func (r *Rescue) KillRemediator() error { return r.remediator.Kill() }

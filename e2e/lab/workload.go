@@ -34,6 +34,11 @@ type WorkloadOptions struct {
 	On string
 	// Patience is the tolerationSeconds of its pods: how long after the NoExecute taint Kubernetes evicts them.
 	Patience time.Duration
+	// ReadWriteMany makes the volume a block device that many nodes may have.
+	ReadWriteMany bool
+	// InTree makes the volume one of Kubernetes' own old driver, which no kubelet serves any more: its pod is scheduled, and
+	// never runs. Write with Lab.WriteFrom.
+	InTree bool
 	// Features of the image; layering alone if empty, as ceph-csi makes them.
 	Features []string
 }
@@ -56,7 +61,7 @@ func (l *Lab) MakeWorkload(ctx context.Context, o WorkloadOptions) (*Workload, e
 	if err := l.Ceph.CreateImage(ctx, Pool, w.Image, 32, o.Features...); err != nil {
 		return nil, fmt.Errorf("making image %s: %w", w.Image, err)
 	}
-	for _, object := range []client.Object{w.persistentVolume(), w.claim(), w.application(o)} {
+	for _, object := range []client.Object{w.persistentVolume(o), w.claim(o), w.application(o)} {
 		if err := l.Client.Create(ctx, object); err != nil {
 			return nil, fmt.Errorf("making %s %s/%s: %w", object.GetObjectKind().GroupVersionKind().Kind, w.Namespace, object.GetName(), err)
 		}
@@ -64,12 +69,38 @@ func (l *Lab) MakeWorkload(ctx context.Context, o WorkloadOptions) (*Workload, e
 	return w, nil
 }
 
-func (w *Workload) persistentVolume() *corev1.PersistentVolume {
+func (o WorkloadOptions) accessMode() corev1.PersistentVolumeAccessMode {
+	if o.ReadWriteMany {
+		return corev1.ReadWriteMany
+	}
+	return corev1.ReadWriteOnce
+}
+
+func (o WorkloadOptions) volumeMode() corev1.PersistentVolumeMode {
+	if o.ReadWriteMany {
+		return corev1.PersistentVolumeBlock
+	}
+	return corev1.PersistentVolumeFilesystem
+}
+
+func (w *Workload) persistentVolume(o WorkloadOptions) *corev1.PersistentVolume {
+	pv := w.csiVolume(o)
+	if o.InTree {
+		pv.Annotations, pv.Spec.PersistentVolumeSource = nil, corev1.PersistentVolumeSource{RBD: &corev1.RBDPersistentVolumeSource{
+			CephMonitors: w.lab.Ceph.Monitors(), RBDPool: Pool, RBDImage: w.Image, RadosUser: "csi-rbd-node",
+			SecretRef: &corev1.SecretReference{Name: "ceph", Namespace: w.Namespace},
+		}}
+	}
+	return pv
+}
+
+func (w *Workload) csiVolume(o WorkloadOptions) *corev1.PersistentVolume {
 	return &corev1.PersistentVolume{
 		ObjectMeta: metav1.ObjectMeta{Name: w.Volume, Annotations: map[string]string{"pv.kubernetes.io/provisioned-by": Driver}},
 		Spec: corev1.PersistentVolumeSpec{
 			Capacity:                      corev1.ResourceList{corev1.ResourceStorage: resource.MustParse("32Mi")},
-			AccessModes:                   []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOnce},
+			AccessModes:                   []corev1.PersistentVolumeAccessMode{o.accessMode()},
+			VolumeMode:                    new(o.volumeMode()),
 			PersistentVolumeReclaimPolicy: corev1.PersistentVolumeReclaimRetain,
 			StorageClassName:              "rbd",
 			ClaimRef:                      &corev1.ObjectReference{APIVersion: "v1", Kind: "PersistentVolumeClaim", Namespace: w.Namespace, Name: w.Name},
@@ -85,11 +116,12 @@ func (w *Workload) persistentVolume() *corev1.PersistentVolume {
 	}
 }
 
-func (w *Workload) claim() *corev1.PersistentVolumeClaim {
+func (w *Workload) claim(o WorkloadOptions) *corev1.PersistentVolumeClaim {
 	return &corev1.PersistentVolumeClaim{
 		ObjectMeta: metav1.ObjectMeta{Namespace: w.Namespace, Name: w.Name},
 		Spec: corev1.PersistentVolumeClaimSpec{
-			AccessModes:      []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOnce},
+			AccessModes:      []corev1.PersistentVolumeAccessMode{o.accessMode()},
+			VolumeMode:       new(o.volumeMode()),
 			StorageClassName: new("rbd"),
 			VolumeName:       w.Volume,
 			Resources:        corev1.VolumeResourceRequirements{Requests: corev1.ResourceList{corev1.ResourceStorage: resource.MustParse("32Mi")}},
@@ -125,6 +157,9 @@ func (w *Workload) podSpec(o WorkloadOptions) corev1.PodSpec {
 		Volumes: []corev1.Volume{{Name: "data", VolumeSource: corev1.VolumeSource{
 			PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: w.Name},
 		}}},
+	}
+	if o.ReadWriteMany {
+		spec.Containers[0].VolumeMounts, spec.Containers[0].VolumeDevices = nil, []corev1.VolumeDevice{{Name: "data", DevicePath: "/dev/data"}}
 	}
 	for _, key := range []string{corev1.TaintNodeUnreachable, corev1.TaintNodeNotReady} {
 		spec.Tolerations = append(spec.Tolerations, corev1.Toleration{

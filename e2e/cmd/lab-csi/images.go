@@ -73,9 +73,9 @@ func (i *images) get(volumeID string) (*image, error) {
 	return open, nil
 }
 
-// open opens an image for writing. It refuses one that somebody else has open, as ceph-csi does. It may hang for as long
-// as Ceph can't be reached.
-func (i *images) open(ctx context.Context, volumeID, pool, name string) error {
+// open opens an image for writing. Unless it is to have many writers, it refuses one that somebody else has open, as
+// ceph-csi does. It may hang for as long as Ceph can't be reached.
+func (i *images) open(ctx context.Context, volumeID, pool, name string, manyWriters bool) error {
 	if open, err := i.get(volumeID); open != nil || err != nil {
 		return err
 	}
@@ -83,7 +83,7 @@ func (i *images) open(ctx context.Context, volumeID, pool, name string) error {
 	if err != nil {
 		return err
 	}
-	opened, err := c.open(ctx, pool, name)
+	opened, err := c.open(ctx, pool, name, manyWriters)
 	if err != nil {
 		i.releaseClient(c)
 		return err
@@ -94,7 +94,7 @@ func (i *images) open(ctx context.Context, volumeID, pool, name string) error {
 	return nil
 }
 
-func (c *client) open(ctx context.Context, pool, name string) (_ *image, err error) {
+func (c *client) open(ctx context.Context, pool, name string, manyWriters bool) (_ *image, err error) {
 	ioctx, err := c.OpenIOContext(pool)
 	if err != nil {
 		return nil, fmt.Errorf("opening pool %s: %w", pool, codedError(err))
@@ -104,8 +104,10 @@ func (c *client) open(ctx context.Context, pool, name string) (_ *image, err err
 			ioctx.Destroy()
 		}
 	}()
-	if err := notInUse(ctx, ioctx, name); err != nil {
-		return nil, err
+	if !manyWriters {
+		if err := notInUse(ctx, ioctx, name); err != nil {
+			return nil, err
+		}
 	}
 	opened, err := rbd.OpenImage(ioctx, name, rbd.NoSnapshot)
 	if err != nil {

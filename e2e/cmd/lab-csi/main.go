@@ -33,16 +33,43 @@ func main() {
 	flag.StringVar(&o.keyFile, "keyfile", "", "file with the user's key")
 	flag.StringVar(&o.ackDir, "ack-dir", "", "folder for the logs of acknowledged writes")
 	flag.BoolVar(&o.clientPerImage, "client-per-image", false, "give every image a client of its own, as rbd-nbd does")
+	write := flag.String("write", "", "pool/image: serve nobody, and write to this image until the end, as a kubelet without CSI would have it")
 	flag.Parse()
 	log.SetFlags(log.Lmicroseconds)
-	if err := run(o, *endpoint, *registrationSocket); err != nil {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
+	err := func() error {
+		defer stop()
+		if *write != "" {
+			return writeTo(ctx, o, *write)
+		}
+		return run(ctx, o, *endpoint, *registrationSocket)
+	}()
+	if err != nil {
 		log.Fatal(err)
 	}
 }
 
-func run(o options, endpoint, registrationSocket string) error {
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
-	defer stop()
+// writeTo writes to one image until ctx ends.
+func writeTo(ctx context.Context, o options, spec string) error {
+	pool, name, ok := strings.Cut(spec, "/")
+	if !ok {
+		return fmt.Errorf("the image to write to is %q, not pool/image", spec)
+	}
+	images := newImages(o)
+	if err := images.open(ctx, name, pool, name, false); err != nil {
+		return err
+	}
+	image, err := images.get(name)
+	if err != nil {
+		return err
+	}
+	w := startWriter(image, o)
+	<-ctx.Done()
+	w.stop()
+	return images.close(name)
+}
+
+func run(ctx context.Context, o options, endpoint, registrationSocket string) error {
 	plugin := grpc.NewServer(grpc.UnaryInterceptor(logged))
 	csi.RegisterIdentityServer(plugin, identity{})
 	csi.RegisterNodeServer(plugin, newNode(o))

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"sync"
 	"syscall"
@@ -87,8 +88,11 @@ func (n *node) NodeStageVolume(ctx context.Context, r *csi.NodeStageVolumeReques
 	if pool == "" || name == "" {
 		return nil, status.Error(codes.InvalidArgument, "the volume context has no pool or no imageName")
 	}
-	if err := n.images.open(ctx, r.VolumeId, pool, name); err != nil {
+	if err := n.images.open(ctx, r.VolumeId, pool, name, manyWriters(r.VolumeCapability)); err != nil {
 		return nil, statusOf(err)
+	}
+	if r.VolumeCapability.GetBlock() != nil {
+		return &csi.NodeStageVolumeResponse{}, nil
 	}
 	if err := n.mountAt(r.StagingTargetPath, "tmpfs", "tmpfs", "size=1m"); err != nil {
 		return nil, statusOf(err)
@@ -129,11 +133,32 @@ func (n *node) NodePublishVolume(_ context.Context, r *csi.NodePublishVolumeRequ
 	if image == nil {
 		return nil, status.Error(codes.FailedPrecondition, "the volume is not staged")
 	}
-	if err := n.mountAt(r.TargetPath, r.StagingTargetPath, "", "bind"); err != nil {
+	if r.VolumeCapability.GetBlock() != nil {
+		err = deviceAt(r.TargetPath)
+	} else {
+		err = n.mountAt(r.TargetPath, r.StagingTargetPath, "", "bind")
+	}
+	if err != nil {
 		return nil, statusOf(err)
 	}
 	n.setWriter(r.TargetPath, startWriter(image, n.options))
 	return &csi.NodePublishVolumeResponse{}, nil
+}
+
+// manyWriters tells whether others may have the image open as well: ReadWriteMany.
+func manyWriters(c *csi.VolumeCapability) bool {
+	return c.GetAccessMode().GetMode() == csi.VolumeCapability_AccessMode_MULTI_NODE_MULTI_WRITER
+}
+
+// deviceAt makes a file that stands for the image's block device. The kubelet holds it by a loop device.
+func deviceAt(path string) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return fmt.Errorf("making the folder of device %s: %w", path, err)
+	}
+	if err := os.WriteFile(path, make([]byte, 1<<20), 0o600); err != nil {
+		return fmt.Errorf("making device %s: %w", path, err)
+	}
+	return nil
 }
 
 // NodeUnpublishVolume stops the writer. It fails while a write of it hangs, as a process in uninterruptible sleep keeps its

@@ -158,6 +158,26 @@ func (c *Cluster) startManager(context.Context) (err error) {
 	return err
 }
 
+// StartManagerIn starts a standby manager in a network namespace, on an address there.
+func (c *Cluster) StartManagerIn(ctx context.Context, netns string, ip netip.Addr) (*process.Process, error) {
+	keyring := c.path("mgr", "keyring-y")
+	if _, err := c.run(ctx, "ceph", "-c", c.ConfFile(), "auth", "get-or-create", "mgr.y",
+		"mon", "allow profile mgr", "osd", "allow *", "mds", "allow *", "-o", keyring); err != nil {
+		return nil, fmt.Errorf("making the key of a standby manager: %w", err)
+	}
+	p, err := c.sup.Start(process.Spec{
+		Name: "ceph-mgr-y", Path: "ceph-mgr", NetNS: netns,
+		Args: []string{"-c", c.ConfFile(), "-f", "-i", "y", "--keyring", keyring, "--public-addr", ip.String()},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("starting a standby manager: %w", err)
+	}
+	return p, c.eventually(ctx, "the standby manager to be known", func(ctx context.Context) (bool, error) {
+		out, err := c.Ceph(ctx, "mgr", "metadata", "y")
+		return err == nil && strings.Contains(string(out), ip.String()), nil
+	})
+}
+
 func (c *Cluster) makeOSDs(ctx context.Context) error {
 	group, groupCtx := errgroup.WithContext(ctx)
 	for id := range c.osds {

@@ -210,15 +210,8 @@ func (c *ControlPlane) startScheduler(ctx context.Context) error {
 
 // createCSIDriver makes the object that ceph-csi's manifests make.
 func (c *ControlPlane) createCSIDriver(ctx context.Context) error {
-	driver := &storagev1.CSIDriver{
-		ObjectMeta: metav1.ObjectMeta{Name: Driver},
-		Spec: storagev1.CSIDriverSpec{
-			AttachRequired: new(true), PodInfoOnMount: new(false), FSGroupPolicy: ptr.To(storagev1.FileFSGroupPolicy),
-			VolumeLifecycleModes: []storagev1.VolumeLifecycleMode{storagev1.VolumeLifecyclePersistent},
-		},
-	}
-	if _, err := c.client.StorageV1().CSIDrivers().Create(ctx, driver, metav1.CreateOptions{}); err != nil && !apierrors.IsAlreadyExists(err) {
-		return fmt.Errorf("making CSIDriver %s: %w", Driver, err)
+	if err := c.RequireAttachment(ctx, true); err != nil {
+		return err
 	}
 	socket := c.controllerSocket()
 	if err := os.MkdirAll(filepath.Dir(socket), 0o755); err != nil {
@@ -226,6 +219,26 @@ func (c *ControlPlane) createCSIDriver(ctx context.Context) error {
 	}
 	_, err := c.start("csi-controller", "--socket="+socket, "--driver="+Driver)
 	return err
+}
+
+// RequireAttachment makes the driver's object anew: whether its volumes are attached cannot be changed. Change it only while
+// no pod uses one.
+func (c *ControlPlane) RequireAttachment(ctx context.Context, required bool) error {
+	drivers := c.client.StorageV1().CSIDrivers()
+	if err := drivers.Delete(ctx, Driver, metav1.DeleteOptions{}); err != nil && !apierrors.IsNotFound(err) {
+		return fmt.Errorf("deleting CSIDriver %s: %w", Driver, err)
+	}
+	driver := &storagev1.CSIDriver{
+		ObjectMeta: metav1.ObjectMeta{Name: Driver},
+		Spec: storagev1.CSIDriverSpec{
+			AttachRequired: new(required), PodInfoOnMount: new(false), FSGroupPolicy: ptr.To(storagev1.FileFSGroupPolicy),
+			VolumeLifecycleModes: []storagev1.VolumeLifecycleMode{storagev1.VolumeLifecyclePersistent},
+		},
+	}
+	if _, err := drivers.Create(ctx, driver, metav1.CreateOptions{}); err != nil {
+		return fmt.Errorf("making CSIDriver %s: %w", Driver, err)
+	}
+	return nil
 }
 
 func (c *ControlPlane) controllerSocket() string {

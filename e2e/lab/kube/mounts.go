@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"slices"
 	"strconv"
 	"strings"
@@ -14,8 +15,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// UnmountBelow unmounts everything at or below dir, the last mount first; what is busy is detached.
+// UnmountBelow frees the loop devices of files below dir, and unmounts everything at or below it, the last mount first; what
+// is busy is detached.
 func UnmountBelow(ctx context.Context, dir string) error {
+	if err := detachLoopsBelow(ctx, dir); err != nil {
+		return err
+	}
 	for ; ctx.Err() == nil; time.Sleep(10 * time.Millisecond) {
 		points, err := mountsBelow(dir)
 		if err != nil || len(points) == 0 {
@@ -33,6 +38,24 @@ func UnmountBelow(ctx context.Context, dir string) error {
 		}
 	}
 	return fmt.Errorf("unmounting all below %s: %w", dir, ctx.Err())
+}
+
+// detachLoopsBelow frees the loop devices of files below dir: kubelets hold block volumes by them.
+func detachLoopsBelow(ctx context.Context, dir string) error {
+	out, err := exec.CommandContext(ctx, "losetup", "--list", "--noheadings", "--raw", "--output", "NAME,BACK-FILE").Output()
+	if err != nil {
+		return fmt.Errorf("listing loop devices: %w", err)
+	}
+	for line := range strings.Lines(string(out)) {
+		device, file, _ := strings.Cut(strings.TrimSpace(line), " ")
+		if !strings.HasPrefix(file, dir+"/") {
+			continue
+		}
+		if err := exec.CommandContext(ctx, "losetup", "--detach", device).Run(); err != nil {
+			return fmt.Errorf("freeing loop device %s of %s: %w", device, file, err)
+		}
+	}
+	return nil
 }
 
 // mountsBelow lists mount points in the order in which they were mounted.

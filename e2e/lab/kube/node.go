@@ -58,6 +58,9 @@ func (c *ControlPlane) AddNode(ctx context.Context, options NodeOptions) (*Node,
 // Name is the node's name.
 func (n *Node) Name() string { return n.options.Name }
 
+// Host is the node's place in the network.
+func (n *Node) Host() network.Host { return n.options.Host }
+
 // Root is the kubelet's root directory.
 func (n *Node) Root() string { return filepath.Join(n.plane.options.Dir, "nodes", n.options.Name) }
 

@@ -1,0 +1,77 @@
+package e2e
+
+import (
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	storagev1 "k8s.io/api/storage/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/rbd-rescue/rbd-rescue/api/v1alpha1"
+	"github.com/rbd-rescue/rbd-rescue/e2e/lab"
+	"github.com/rbd-rescue/rbd-rescue/volume"
+)
+
+// The CSIDriver says attachRequired=false: there is no VolumeAttachment, the pods alone tell who holds the volume.
+func TestNoAttachmentRequired(t *testing.T) {
+	s := begin(t, v1alpha1.ModeRescue)
+	s.must(s.lab.Kube.RequireAttachment(s.ctx, false))
+	t.Cleanup(func() { s.must(s.lab.Kube.RequireAttachment(s.ctx, true)) }) // before the lab is healed
+	db := s.workload("db", "node-b", true, patience)
+	var attachments storagev1.VolumeAttachmentList
+	s.must(s.lab.Client.List(s.ctx, &attachments))
+	for _, va := range attachments.Items {
+		if *va.Spec.Source.PersistentVolumeName == db.Volume {
+			t.Fatalf("it is attached: %v", va)
+		}
+	}
+	s.must(s.lab.Nodes["node-b"].KillKubelet())
+	s.movesAway("node-b", db)
+	s.refused(db, "node-b")
+	s.reaches("node-b", v1alpha1.PhaseRecovered)
+	s.proveData(db)
+}
+
+// A volume of Kubernetes' own old driver. No kubelet of today runs its pod, so that a process on the node stands for what an
+// old kubelet had mapped; all else is real.
+func TestInTreeVolume(t *testing.T) {
+	s := begin(t, v1alpha1.ModeRescue)
+	db, err := s.lab.MakeWorkload(s.ctx, lab.WorkloadOptions{
+		Namespace: s.namespace, Name: "db", StatefulSet: true, On: "node-d", Patience: patience, InTree: true,
+	})
+	s.must(err)
+	pv := &corev1.PersistentVolume{}
+	s.must(s.lab.Client.Get(s.ctx, client.ObjectKey{Name: db.Volume}, pv))
+	v, err := volume.Parse(pv)
+	s.must(err)
+	s.must(s.lab.Rescue.Configure(s.ctx, map[string]any{
+		"cephClusters": []any{s.lab.Rescue.CephCluster(lab.ClusterID), s.lab.Rescue.CephCluster(v.ClusterID)},
+	}))
+	s.eventually(60*time.Second, "its pod is bound to node-d", func() (bool, error) { return s.boundTo(db, "node-d"), nil })
+	old, err := s.lab.WriteFrom("node-d", db.Image)
+	s.must(err)
+	t.Cleanup(func() { _ = old.Kill() })
+	s.must(s.lab.Nodes["node-d"].KillKubelet())
+	s.eventually(90*time.Second, "its next pod is bound to another node", func() (bool, error) {
+		pods := s.pods(db)
+		return len(pods) == 1 && pods[0].Spec.NodeName != "" && pods[0].Spec.NodeName != "node-d", nil
+	})
+	nf, err := s.fence("node-d")
+	s.must(err)
+	if nf == nil || nf.Status.Times.FencedAt == nil {
+		t.Fatalf("released without a fence: %+v", nf)
+	}
+	next, err := s.lab.WriteFrom("node-a", db.Image)
+	s.must(err)
+	t.Cleanup(func() { _ = next.Kill() })
+	s.wrote(db, "node-d")
+	s.refused(db, "node-d")
+	s.told(v1alpha1.ReasonVolumeReleased, "PersistentVolumeClaim", "db")
+	s.proveData(db)
+}
+
+func (s *scenario) boundTo(w *lab.Workload, node string) bool {
+	pods := s.pods(w)
+	return len(pods) == 1 && pods[0].Spec.NodeName == node
+}
