@@ -46,6 +46,35 @@ func TestNoRecordAtAll(t *testing.T) {
 	s.proveData(db, neighbour)
 }
 
+// Two images share a client, and one of the two namespaces opted in: the fence cuts off both, which is told, and moves one.
+func TestNeighbourOfTheSameClient(t *testing.T) {
+	s := begin(t, v1alpha1.ModeRescue)
+	other := s.anotherNamespace("other", v1alpha1.ModeOff)
+	neighbour := s.workloadOf(lab.WorkloadOptions{Namespace: other, Name: "files", On: "node-b", StatefulSet: true, Patience: patience})
+	db := s.workload("db", "node-b", true, patience)
+	shared, err := db.Recorded(s.ctx, "node-b")
+	s.must(err)
+	if recorded, err := neighbour.Recorded(s.ctx, "node-b"); err != nil || !slices.Equal(recorded, shared) {
+		t.Fatalf("not one client: %v and %v (%v)", recorded, shared, err)
+	}
+	s.must(s.lab.Nodes["node-b"].KillKubelet()) // its writers go on
+	s.movesAway("node-b", db)
+	nf := s.reaches("node-b", v1alpha1.PhaseRecovered)
+	if len(nf.Status.Clients) != 1 || nf.Status.Clients[0].Scope != v1alpha1.ScopeClient {
+		t.Errorf("fenced %+v", nf.Status.Clients)
+	}
+	if len(nf.Status.Neighbours) != 1 || nf.Status.Neighbours[0].Claim != other+"/files" {
+		t.Errorf("neighbours are %+v", nf.Status.Neighbours)
+	}
+	s.told(v1alpha1.ReasonNeighboursCutOff, "Node", "node-b")
+	s.refused(db, "node-b")
+	s.refused(neighbour, "node-b")
+	if pods := s.pods(neighbour); len(pods) != 1 || pods[0].Spec.NodeName != "node-b" {
+		t.Errorf("the neighbour's pods are %v", pods)
+	}
+	s.proveData(db, neighbour)
+}
+
 // freezeUnrecorded freezes a node, takes its record away, and waits until the watch of its client is gone, too.
 func (s *scenario) freezeUnrecorded(node string, w *lab.Workload) (client string) {
 	s.Helper()

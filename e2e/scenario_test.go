@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -296,7 +297,7 @@ func (s *scenario) healAll() {
 		}
 		return true, nil
 	})
-	if err := s.lab.Rescue.Reset(ctx); err != nil {
+	if err := errors.Join(s.lab.Rescue.Reset(ctx), s.lab.RemoveSites(ctx)); err != nil {
 		s.Fatalf("resetting the remediator: %v", err)
 	}
 	broken = ""

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -33,6 +34,39 @@ func TestNoAttachmentRequired(t *testing.T) {
 	s.proveData(db)
 }
 
+// A node holds volumes of two Ceph clusters, one of which loses its quorum: each is fenced in its own, and the trouble of
+// one does not hold up the other.
+func TestTwoCephClusters(t *testing.T) {
+	s := begin(t, v1alpha1.ModeRescue)
+	second, err := s.lab.AddSite(s.ctx, "lab-two")
+	s.must(err)
+	s.must(s.lab.Rescue.Configure(s.ctx, map[string]any{
+		"cephClusters": []any{s.lab.Ceph.Configuration(lab.ClusterID), second.Configuration(second.ClusterID)},
+	}))
+	db := s.workload("db", "node-a", true, patience)
+	far := s.workloadOf(lab.WorkloadOptions{Namespace: s.namespace, Name: "far", StatefulSet: true, On: "node-a", Patience: patience, Ceph: second})
+	s.must(second.StopMon(s.ctx))               // two of three: no quorum
+	s.must(s.lab.Nodes["node-a"].KillKubelet()) // its writers go on
+	s.movesAway("node-a", db)
+	s.refused(db, "node-a")
+	if pods := s.pods(far); len(pods) != 1 || pods[0].Spec.NodeName != "node-a" {
+		t.Errorf("released although its cluster does not answer: %v", pods)
+	}
+	s.must(second.StartMon(s.ctx))
+	s.runsElsewhere(far, "node-a")
+	s.wrote(far, "node-a")
+	s.refused(far, "node-a")
+	nf := s.reaches("node-a", v1alpha1.PhaseRecovered)
+	var fenced []string
+	for _, c := range nf.Status.Clients {
+		fenced = append(fenced, c.ClusterID)
+	}
+	if slices.Sort(fenced); !slices.Equal(fenced, []string{lab.ClusterID, second.ClusterID}) {
+		t.Errorf("fenced in clusters %v", fenced)
+	}
+	s.proveData(db, far)
+}
+
 // A volume of Kubernetes' own old driver. No kubelet of today runs its pod, so that a process on the node stands for what an
 // old kubelet had mapped; all else is real.
 func TestInTreeVolume(t *testing.T) {
@@ -46,7 +80,7 @@ func TestInTreeVolume(t *testing.T) {
 	v, err := volume.Parse(pv)
 	s.must(err)
 	s.must(s.lab.Rescue.Configure(s.ctx, map[string]any{
-		"cephClusters": []any{s.lab.Rescue.CephCluster(lab.ClusterID), s.lab.Rescue.CephCluster(v.ClusterID)},
+		"cephClusters": []any{s.lab.Ceph.Configuration(lab.ClusterID), s.lab.Ceph.Configuration(v.ClusterID)},
 	}))
 	s.eventually(60*time.Second, "its pod is bound to node-d", func() (bool, error) { return s.boundTo(db, "node-d"), nil })
 	old, err := s.lab.WriteFrom("node-d", db.Image)

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"time"
@@ -23,14 +22,13 @@ import (
 
 	"github.com/rbd-rescue/rbd-rescue/api/v1alpha1"
 	"github.com/rbd-rescue/rbd-rescue/e2e/lab/build"
-	"github.com/rbd-rescue/rbd-rescue/e2e/lab/ceph"
 	"github.com/rbd-rescue/rbd-rescue/e2e/lab/kube"
 	"github.com/rbd-rescue/rbd-rescue/e2e/lab/network"
 	"github.com/rbd-rescue/rbd-rescue/e2e/lab/process"
 )
 
 const (
-	// Pool of all images, and ClusterID of the one Ceph cluster.
+	// Pool of all images, and ClusterID of the lab's own Ceph cluster.
 	Pool      = "kubernetes"
 	ClusterID = "lab"
 	// Driver is ceph-csi's name for RBD.
@@ -39,11 +37,9 @@ const (
 	Namespace = "rbd-rescue"
 	// Dir holds the lab's files; it is short, since paths of unix sockets are.
 	Dir = "/run/rbd-rescue-lab"
-)
 
-var (
-	controlPlaneIP = netip.MustParseAddr("10.88.0.1")
-	cephIP         = netip.MustParseAddr("10.88.0.2")
+	csiUser    = "csi-rbd-node"
+	rescueUser = "rbd-rescue"
 )
 
 // Options of a lab.
@@ -60,9 +56,10 @@ type Options struct {
 type Lab struct {
 	Supervisor *process.Supervisor
 	Network    *network.Network
-	Ceph       *ceph.Cluster
-	Kube       *kube.ControlPlane
-	Nodes      map[string]*kube.Node
+	// Ceph is the lab's own cluster; scenarios may add others.
+	Ceph  *Site
+	Kube  *kube.ControlPlane
+	Nodes map[string]*kube.Node
 	// Client has all rights.
 	Client client.Client
 	// Rescue is rbd-rescue; nothing of it runs until it is started.
@@ -70,7 +67,7 @@ type Lab struct {
 
 	options  Options
 	binaries build.Binaries
-	csiKey   string
+	sites    []*Site // Ceph first
 }
 
 // Start builds what is missing and brings the lab up, without rbd-rescue. Close it even if it fails.
@@ -100,14 +97,12 @@ func Start(ctx context.Context, options Options) (*Lab, error) {
 	step("starting Ceph and the Kubernetes control plane")
 	group, groupCtx := errgroup.WithContext(ctx)
 	group.Go(func() (err error) {
-		if l.Ceph, err = ceph.Start(groupCtx, l.Supervisor, ceph.Options{Dir: filepath.Join(Dir, "ceph"), IP: cephIP, OSDs: 3}); err != nil {
-			return fmt.Errorf("starting Ceph: %w", err)
-		}
-		return nil
+		l.Ceph, err = l.addSite(groupCtx, ClusterID, network.CephAddress, 1)
+		return err
 	})
 	group.Go(func() (err error) {
 		if l.Kube, err = kube.Start(groupCtx, l.Supervisor, kube.Options{
-			Dir: filepath.Join(Dir, "kube"), BinDir: l.binaries.Dir, IP: controlPlaneIP,
+			Dir: filepath.Join(Dir, "kube"), BinDir: l.binaries.Dir, IP: network.APIAddress,
 		}); err != nil {
 			return fmt.Errorf("starting Kubernetes: %w", err)
 		}
@@ -127,7 +122,7 @@ func Start(ctx context.Context, options Options) (*Lab, error) {
 	return l, nil
 }
 
-// connect makes the client with all rights, the Ceph users, and what rbd-rescue's processes need.
+// connect makes the client with all rights, and what rbd-rescue's processes need.
 func (l *Lab) connect(ctx context.Context) error {
 	ctrllog.SetLogger(logr.Discard())
 	scheme := runtime.NewScheme()
@@ -139,11 +134,6 @@ func (l *Lab) connect(ctx context.Context) error {
 	var err error
 	if l.Client, err = client.NewWithWatch(config, client.Options{Scheme: scheme}); err != nil {
 		return fmt.Errorf("making a client: %w", err)
-	}
-	if l.csiKey, err = l.Ceph.CreateUser(ctx, "csi-rbd-node", map[string]string{
-		"mon": "profile rbd", "osd": "profile rbd pool=" + Pool,
-	}); err != nil {
-		return fmt.Errorf("making the CSI plugin's Ceph user: %w", err)
 	}
 	l.Rescue, err = l.newRescue(ctx)
 	return err
@@ -196,7 +186,7 @@ func (l *Lab) writer(name, node string, host network.Host) process.Spec {
 	return process.Spec{
 		Name: name, Path: filepath.Join(l.binaries.Dir, "lab-csi"), NetNS: host.NetNS,
 		Args: []string{
-			"--node-id=" + node, "--monitors=" + l.Ceph.Monitors()[0], "--user=csi-rbd-node", "--keyfile=" + l.csiKey, "--ack-dir=" + l.AckDir(),
+			"--node-id=" + node, "--clusters=" + clustersFile(), "--user=" + csiUser, "--ack-dir=" + l.AckDir(),
 		},
 	}
 }
@@ -205,7 +195,7 @@ func (l *Lab) writer(name, node string, host network.Host) process.Spec {
 // where there is no CSI plugin. It is not the node's: reboot or kill it apart.
 func (l *Lab) WriteFrom(node, image string) (*process.Process, error) {
 	spec := l.writer("writer-"+node, node, l.Nodes[node].Host())
-	spec.Args = append(spec.Args, "--write="+Pool+"/"+image)
+	spec.Args = append(spec.Args, "--write="+ClusterID+"/"+Pool+"/"+image)
 	p, err := l.Supervisor.Start(spec)
 	if err != nil {
 		return nil, fmt.Errorf("starting a writer on node %s: %w", node, err)
@@ -223,7 +213,11 @@ func (l *Lab) explain(err error) error {
 
 // Heal brings back every part of the lab but the nodes that a scenario left stopped or frozen.
 func (l *Lab) Heal(ctx context.Context) error {
-	return errors.Join(l.Ceph.Heal(ctx), l.Kube.Heal(ctx), l.Rescue.heal(ctx))
+	var failed []error
+	for _, site := range l.sites {
+		failed = append(failed, site.Heal(ctx))
+	}
+	return errors.Join(append(failed, l.Kube.Heal(ctx), l.Rescue.heal(ctx))...)
 }
 
 // Close stops everything and removes what it made but the logs.

@@ -43,12 +43,11 @@ type Rescue struct {
 	remediator *process.Process
 	second     *process.Process // remediator; nil while there is none
 	configFile string
-	cephKey    string // file
 	// configured says that the remediator runs with settings of a scenario.
 	configured bool
 }
 
-// newRescue installs the CRD, the ServiceAccounts and their rights, and makes rbd-rescue's Ceph user.
+// newRescue installs the CRD, the ServiceAccounts and their rights.
 func (l *Lab) newRescue(ctx context.Context) (*Rescue, error) {
 	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: Namespace}}
 	if err := l.Client.Create(ctx, namespace); err != nil && !apierrors.IsAlreadyExists(err) {
@@ -71,13 +70,7 @@ func (l *Lab) newRescue(ctx context.Context) (*Rescue, error) {
 			return nil, fmt.Errorf("installing %s %s: %w", object.GetKind(), object.GetName(), err)
 		}
 	}
-	keyFile, err := l.Ceph.CreateUser(ctx, "rbd-rescue", map[string]string{
-		"mon": `allow r, allow command "osd blocklist"`, "osd": "profile rbd-read-only pool=" + Pool,
-	})
-	if err != nil {
-		return nil, fmt.Errorf("making rbd-rescue's Ceph user: %w", err)
-	}
-	r := &Rescue{lab: l, configFile: filepath.Join(Dir, "remediator.yaml"), cephKey: keyFile}
+	r := &Rescue{lab: l, configFile: filepath.Join(Dir, "remediator.yaml")}
 	return r, r.writeConfig(nil)
 }
 
@@ -85,7 +78,7 @@ func (l *Lab) newRescue(ctx context.Context) (*Rescue, error) {
 func (r *Rescue) writeConfig(settings map[string]any) error {
 	config := map[string]any{
 		"apiVersion": "config.rbd-rescue.io/v1alpha1", "kind": "RemediatorConfiguration",
-		"cephClusters": []any{r.CephCluster(ClusterID)},
+		"cephClusters": []any{r.lab.Ceph.Configuration(ClusterID)},
 		"stuckAfter":   "5s",
 		// Scenarios follow each other at once: the nodes of those before have just come back, and would count as failed.
 		"maxFailedNodes": "100%",
@@ -99,11 +92,6 @@ func (r *Rescue) writeConfig(settings map[string]any) error {
 		return fmt.Errorf("writing rbd-rescue's configuration: %w", err)
 	}
 	return nil
-}
-
-// CephCluster is the configuration of the lab's Ceph cluster under a clusterID.
-func (r *Rescue) CephCluster(clusterID string) map[string]any {
-	return map[string]any{"clusterID": clusterID, "monitors": r.lab.Ceph.Monitors(), "user": "rbd-rescue", "keyFile": r.cephKey}
 }
 
 // Configure starts the remediator anew with these settings, until Reset.

@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"time"
@@ -20,6 +21,7 @@ import (
 // CSI plugin's writer.
 type Workload struct {
 	lab             *Lab
+	site            *Site
 	Namespace, Name string
 	// Volume is the PersistentVolume, Image its RBD image.
 	Volume, Image string
@@ -39,6 +41,8 @@ type WorkloadOptions struct {
 	// InTree makes the volume one of Kubernetes' own old driver, which no kubelet serves any more: its pod is scheduled, and
 	// never runs. Write with Lab.WriteFrom.
 	InTree bool
+	// Ceph holds the image; the lab's own cluster if nil.
+	Ceph *Site
 	// Features of the image; layering alone if empty, as ceph-csi makes them.
 	Features []string
 }
@@ -57,8 +61,8 @@ func (l *Lab) MakeNamespace(ctx context.Context, name string, mode v1alpha1.Mode
 
 // MakeWorkload makes image, PersistentVolume, claim and application. The PersistentVolume is as ceph-csi provisions them.
 func (l *Lab) MakeWorkload(ctx context.Context, o WorkloadOptions) (*Workload, error) {
-	w := &Workload{lab: l, Namespace: o.Namespace, Name: o.Name, Volume: "pvc-" + o.Namespace + "-" + o.Name, Image: "csi-vol-" + o.Namespace + "-" + o.Name}
-	if err := l.Ceph.CreateImage(ctx, Pool, w.Image, 32, o.Features...); err != nil {
+	w := &Workload{lab: l, site: cmp.Or(o.Ceph, l.Ceph), Namespace: o.Namespace, Name: o.Name, Volume: "pvc-" + o.Namespace + "-" + o.Name, Image: "csi-vol-" + o.Namespace + "-" + o.Name}
+	if err := w.site.CreateImage(ctx, Pool, w.Image, 32, o.Features...); err != nil {
 		return nil, fmt.Errorf("making image %s: %w", w.Image, err)
 	}
 	for _, object := range []client.Object{w.persistentVolume(o), w.claim(o), w.application(o)} {
@@ -87,7 +91,7 @@ func (w *Workload) persistentVolume(o WorkloadOptions) *corev1.PersistentVolume 
 	pv := w.csiVolume(o)
 	if o.InTree {
 		pv.Annotations, pv.Spec.PersistentVolumeSource = nil, corev1.PersistentVolumeSource{RBD: &corev1.RBDPersistentVolumeSource{
-			CephMonitors: w.lab.Ceph.Monitors(), RBDPool: Pool, RBDImage: w.Image, RadosUser: "csi-rbd-node",
+			CephMonitors: w.site.Monitors(), RBDPool: Pool, RBDImage: w.Image, RadosUser: csiUser,
 			SecretRef: &corev1.SecretReference{Name: "ceph", Namespace: w.Namespace},
 		}}
 	}
@@ -106,9 +110,9 @@ func (w *Workload) csiVolume(o WorkloadOptions) *corev1.PersistentVolume {
 			ClaimRef:                      &corev1.ObjectReference{APIVersion: "v1", Kind: "PersistentVolumeClaim", Namespace: w.Namespace, Name: w.Name},
 			PersistentVolumeSource: corev1.PersistentVolumeSource{CSI: &corev1.CSIPersistentVolumeSource{
 				Driver: Driver, FSType: "ext4",
-				VolumeHandle: "0001-0003-" + ClusterID + "-0000000000000001-" + w.Namespace + "-" + w.Name,
+				VolumeHandle: fmt.Sprintf("0001-%04x-%s-0000000000000001-%s-%s", len(w.site.ClusterID), w.site.ClusterID, w.Namespace, w.Name),
 				VolumeAttributes: map[string]string{
-					"clusterID": ClusterID, "pool": Pool, "journalPool": Pool, "imageName": w.Image, "imageFeatures": "layering",
+					"clusterID": w.site.ClusterID, "pool": Pool, "journalPool": Pool, "imageName": w.Image, "imageFeatures": "layering",
 					"storage.kubernetes.io/csiProvisionerIdentity": "1700000000000-8081-" + Driver,
 				},
 			}},
@@ -219,5 +223,5 @@ func (w *Workload) Recorded(ctx context.Context, node string) ([]string, error) 
 
 // Check reads the image back and proves what its writers were told.
 func (w *Workload) Check(ctx context.Context) (workload.Report, error) {
-	return rbdcheck.Check(ctx, w.lab.Ceph.ConfFile(), Pool, w.Image, w.lab.AckDir())
+	return rbdcheck.Check(ctx, w.site.ConfFile(), Pool, w.Image, w.lab.AckDir())
 }

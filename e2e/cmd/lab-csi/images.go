@@ -18,8 +18,10 @@ import (
 
 // options say how the plugin reaches Ceph.
 type options struct {
-	node, monitors, user, keyFile, ackDir string
-	clientPerImage                        bool
+	node, user, ackDir string
+	// clustersFile lists the Ceph clusters.
+	clustersFile   string
+	clientPerImage bool
 }
 
 const (
@@ -43,24 +45,27 @@ type image struct {
 	closed  chan struct{}
 }
 
-// client is a connection to Ceph.
+// client is a connection to a Ceph cluster.
 type client struct {
 	*rados.Conn
+	clusterID string
 	// holders are the images that are open, or being opened, through it.
 	holders int
 }
 
-// images are the node's open images. They share one client, as krbd's mappings of one user do (facts/krbd.md), unless
-// each is to have its own. A client that is blocklisted serves no new image until all its old ones are closed.
+// images are the node's open images. Those of one cluster share one client, as krbd's mappings of one user do
+// (facts/krbd.md), unless each is to have its own. A client that is blocklisted serves no new image until all its old ones are closed.
 type images struct {
 	options options
 
 	lock   sync.Mutex
-	shared *client
+	shared map[string]*client // by clusterID
 	byID   map[string]*image
 }
 
-func newImages(o options) *images { return &images{options: o, byID: map[string]*image{}} }
+func newImages(o options) *images {
+	return &images{options: o, shared: map[string]*client{}, byID: map[string]*image{}}
+}
 
 // get gives an open image; nil if it is not.
 func (i *images) get(volumeID string) (*image, error) {
@@ -73,17 +78,20 @@ func (i *images) get(volumeID string) (*image, error) {
 	return open, nil
 }
 
+// imageRef names an image.
+type imageRef struct{ clusterID, pool, name string }
+
 // open opens an image for writing. Unless it is to have many writers, it refuses one that somebody else has open, as
 // ceph-csi does. It may hang for as long as Ceph can't be reached.
-func (i *images) open(ctx context.Context, volumeID, pool, name string, manyWriters bool) error {
+func (i *images) open(ctx context.Context, volumeID string, ref imageRef, manyWriters bool) error {
 	if open, err := i.get(volumeID); open != nil || err != nil {
 		return err
 	}
-	c, err := i.holdClient()
+	c, err := i.holdClient(ref.clusterID)
 	if err != nil {
 		return err
 	}
-	opened, err := c.open(ctx, pool, name, manyWriters)
+	opened, err := c.open(ctx, ref.pool, ref.name, manyWriters)
 	if err != nil {
 		i.releaseClient(c)
 		return err
@@ -122,22 +130,22 @@ func (c *client) open(ctx context.Context, pool, name string, manyWriters bool) 
 
 // holdClient gives the client that the next image is opened through. Nobody waits for the lock meanwhile but others who
 // want a client: while there is none, there is no image.
-func (i *images) holdClient() (*client, error) {
+func (i *images) holdClient(clusterID string) (*client, error) {
 	if i.options.clientPerImage {
-		return i.connect()
+		return i.connect(clusterID)
 	}
 	i.lock.Lock()
 	defer i.lock.Unlock()
-	if i.shared == nil {
-		c, err := i.connect()
-		if err != nil {
-			return nil, err
-		}
-		i.shared = c
-		return c, nil
+	if shared := i.shared[clusterID]; shared != nil {
+		shared.holders++
+		return shared, nil
 	}
-	i.shared.holders++
-	return i.shared, nil
+	c, err := i.connect(clusterID)
+	if err != nil {
+		return nil, err
+	}
+	i.shared[clusterID] = c
+	return c, nil
 }
 
 // releaseClient ends a client with its last holder, whether that was blocklisted or not.
@@ -145,8 +153,8 @@ func (i *images) releaseClient(c *client) {
 	i.lock.Lock()
 	c.holders--
 	last := c.holders == 0
-	if last && c == i.shared {
-		i.shared = nil
+	if last && c == i.shared[c.clusterID] {
+		delete(i.shared, c.clusterID)
 	}
 	i.lock.Unlock()
 	if last {
@@ -155,8 +163,12 @@ func (i *images) releaseClient(c *client) {
 }
 
 // connect makes a client with one holder.
-func (i *images) connect() (*client, error) {
-	key, err := os.ReadFile(i.options.keyFile)
+func (i *images) connect(clusterID string) (*client, error) {
+	at, err := i.options.cluster(clusterID)
+	if err != nil {
+		return nil, err
+	}
+	key, err := os.ReadFile(at.KeyFile)
 	if err != nil {
 		return nil, fmt.Errorf("reading the key: %w", err)
 	}
@@ -165,7 +177,7 @@ func (i *images) connect() (*client, error) {
 		return nil, fmt.Errorf("making a Ceph client: %w", err)
 	}
 	for _, option := range [][2]string{
-		{"mon_host", i.options.monitors}, {"key", strings.TrimSpace(string(key))},
+		{"mon_host", at.Monitors}, {"key", strings.TrimSpace(string(key))},
 		{"rbd_cache", "false"}, // what is acknowledged has landed, as with a direct write
 		{"client_mount_timeout", "10"}, {"admin_socket", ""}, {"log_file", ""},
 	} {
@@ -176,7 +188,7 @@ func (i *images) connect() (*client, error) {
 	if err := conn.Connect(); err != nil {
 		return nil, fmt.Errorf("connecting to Ceph: %w", codedError(err))
 	}
-	return &client{Conn: conn, holders: 1}, nil
+	return &client{Conn: conn, clusterID: clusterID, holders: 1}, nil
 }
 
 func notInUse(ctx context.Context, ioctx *rados.IOContext, name string) error {

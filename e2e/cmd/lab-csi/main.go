@@ -28,12 +28,11 @@ func main() {
 	endpoint := flag.String("endpoint", "", "unix:// socket of the plugin")
 	registrationSocket := flag.String("registration", "", "unix:// socket on which the kubelet finds the plugin")
 	flag.StringVar(&o.node, "node-id", "", "name of the node")
-	flag.StringVar(&o.monitors, "monitors", "", "Ceph's monitors")
+	flag.StringVar(&o.clustersFile, "clusters", "", "file that lists the Ceph clusters")
 	flag.StringVar(&o.user, "user", "", "Ceph user without client.")
-	flag.StringVar(&o.keyFile, "keyfile", "", "file with the user's key")
 	flag.StringVar(&o.ackDir, "ack-dir", "", "folder for the logs of acknowledged writes")
 	flag.BoolVar(&o.clientPerImage, "client-per-image", false, "give every image a client of its own, as rbd-nbd does")
-	write := flag.String("write", "", "pool/image: serve nobody, and write to this image until the end, as a kubelet without CSI would have it")
+	write := flag.String("write", "", "clusterID/pool/image: serve nobody, and write to this image until the end, as a kubelet without CSI would have it")
 	flag.Parse()
 	log.SetFlags(log.Lmicroseconds)
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
@@ -51,12 +50,13 @@ func main() {
 
 // writeTo writes to one image until ctx ends.
 func writeTo(ctx context.Context, o options, spec string) error {
-	pool, name, ok := strings.Cut(spec, "/")
-	if !ok {
-		return fmt.Errorf("the image to write to is %q, not pool/image", spec)
+	parts := strings.Split(spec, "/")
+	if len(parts) != 3 {
+		return fmt.Errorf("the image to write to is %q, not clusterID/pool/image", spec)
 	}
+	name := parts[2]
 	images := newImages(o)
-	if err := images.open(ctx, name, pool, name, false); err != nil {
+	if err := images.open(ctx, name, imageRef{parts[0], parts[1], name}, false); err != nil {
 		return err
 	}
 	image, err := images.get(name)

@@ -84,11 +84,11 @@ func (n *node) NodeStageVolume(ctx context.Context, r *csi.NodeStageVolumeReques
 		return nil, err
 	}
 	defer done()
-	pool, name := r.VolumeContext["pool"], r.VolumeContext["imageName"]
-	if pool == "" || name == "" {
-		return nil, status.Error(codes.InvalidArgument, "the volume context has no pool or no imageName")
+	ref := imageRef{r.VolumeContext["clusterID"], r.VolumeContext["pool"], r.VolumeContext["imageName"]}
+	if ref.clusterID == "" || ref.pool == "" || ref.name == "" {
+		return nil, status.Error(codes.InvalidArgument, "the volume context has no clusterID, pool or imageName")
 	}
-	if err := n.images.open(ctx, r.VolumeId, pool, name, manyWriters(r.VolumeCapability)); err != nil {
+	if err := n.images.open(ctx, r.VolumeId, ref, manyWriters(r.VolumeCapability)); err != nil {
 		return nil, statusOf(err)
 	}
 	if r.VolumeCapability.GetBlock() != nil {

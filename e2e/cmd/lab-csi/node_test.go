@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"net/netip"
 	"os"
@@ -26,11 +27,12 @@ import (
 // bench is a cluster and the plugins of some nodes, called as the kubelet calls them.
 type bench struct {
 	*testing.T
-	ctx    context.Context
-	ceph   *ceph.Cluster
-	dir    string
-	key    string
-	images int
+	ctx  context.Context
+	ceph *ceph.Cluster
+	dir  string
+	// clusters is the file that lists the cluster.
+	clusters string
+	images   int
 }
 
 func TestNodePlugin(t *testing.T) {
@@ -44,10 +46,14 @@ func TestNodePlugin(t *testing.T) {
 	sup, err := process.NewSupervisor(b.dir)
 	b.must(err)
 	defer func() { b.must(sup.StopAll(context.Background())) }()
-	b.ceph, err = ceph.Start(ctx, sup, ceph.Options{Dir: b.dir + "/c", IP: netip.MustParseAddr("127.0.0.10"), OSDs: 3})
+	b.ceph, err = ceph.Start(ctx, sup, ceph.Options{Name: "ceph", Dir: b.dir + "/c", IP: netip.MustParseAddr("127.0.0.10"), Monitors: 1, OSDs: 3})
 	b.must(err)
-	b.key, err = b.ceph.CreateUser(ctx, "csi-rbd-node", map[string]string{"mon": "profile rbd", "osd": "profile rbd pool=" + ceph.Pool})
+	key, err := b.ceph.CreateUser(ctx, "csi-rbd-node", map[string]string{"mon": "profile rbd", "osd": "profile rbd pool=" + ceph.Pool})
 	b.must(err)
+	b.clusters = b.dir + "/clusters.json"
+	text, err := json.Marshal([]cluster{{ClusterID: "c1", Monitors: b.ceph.Monitors()[0], KeyFile: key}})
+	b.must(err)
+	b.must(os.WriteFile(b.clusters, text, 0o600))
 	b.must(os.Mkdir(b.acks(), 0o755))
 	for name, test := range map[string]func(*bench){
 		"all images share a client, and a blocklisted one serves none until all are closed": oneClient,
@@ -95,7 +101,7 @@ func (b *bench) image() string {
 
 func (b *bench) plugin(name string, clientPerImage bool) *plugin {
 	return &plugin{b, newNode(options{
-		node: name, monitors: b.ceph.Monitors()[0], user: "csi-rbd-node", keyFile: b.key, ackDir: b.acks(), clientPerImage: clientPerImage,
+		node: name, user: "csi-rbd-node", clustersFile: b.clusters, ackDir: b.acks(), clientPerImage: clientPerImage,
 	})}
 }
 
@@ -147,7 +153,7 @@ func (p *plugin) target(image string) string {
 
 func (p *plugin) stage(image string) error {
 	_, err := p.node.NodeStageVolume(p.ctx, &csi.NodeStageVolumeRequest{
-		VolumeId: image, StagingTargetPath: p.staging(image), VolumeContext: map[string]string{"pool": ceph.Pool, "imageName": image},
+		VolumeId: image, StagingTargetPath: p.staging(image), VolumeContext: map[string]string{"clusterID": "c1", "pool": ceph.Pool, "imageName": image},
 	})
 	return err
 }
@@ -255,7 +261,7 @@ func hangs(b *bench) {
 	b.must(eventually(func() error { return p.unpublish(x) }))
 	b.must(eventually(func() error { return p.unstage(y) }))
 	b.must(p.unstage(x))
-	if n := len(p.node.images.byID); n != 0 || p.node.images.shared != nil {
+	if n := len(p.node.images.byID); n != 0 || len(p.node.images.shared) != 0 {
 		b.Errorf("%d images are left, and the client %v", n, p.node.images.shared)
 	}
 	if watchers, err := b.ceph.Watchers(b.ctx, ceph.Pool, x); err != nil || !slices.Equal(watchers, nil) {

@@ -41,7 +41,7 @@ func cluster(t *testing.T) (context.Context, *ceph.Cluster) {
 		}
 	})
 	began := time.Now()
-	c, err := ceph.Start(ctx, sup, ceph.Options{Dir: dir + "/c", IP: netip.MustParseAddr("127.0.0.9"), OSDs: 3})
+	c, err := ceph.Start(ctx, sup, ceph.Options{Name: "ceph", Dir: dir + "/c", IP: netip.MustParseAddr("127.0.0.9"), Monitors: 1, OSDs: 3})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -5,6 +5,7 @@ package ceph
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -26,12 +27,14 @@ const Pool = "kubernetes"
 
 // Options of a cluster.
 type Options struct {
+	// Name that the daemons' processes begin with.
+	Name string
 	// Dir is made anew.
 	Dir string
 	// IP that every daemon listens on.
 	IP netip.Addr
-	// OSDs is how many there are.
-	OSDs int
+	// Monitors and OSDs are how many there are.
+	Monitors, OSDs int
 }
 
 // Cluster is a running Ceph cluster.
@@ -39,24 +42,24 @@ type Cluster struct {
 	options Options
 	sup     *process.Supervisor
 	fsid    string
-	mon     *process.Process
+	mons    []*process.Process
 	mgr     *process.Process
 	osds    []*process.Process
 }
 
 // Start brings a cluster up with the pool initialised for RBD.
 func Start(ctx context.Context, sup *process.Supervisor, options Options) (*Cluster, error) {
-	c := &Cluster{options: options, sup: sup, fsid: uuid.NewString(), osds: make([]*process.Process, options.OSDs)}
+	c := &Cluster{options: options, sup: sup, fsid: uuid.NewString(), osds: make([]*process.Process, options.OSDs), mons: make([]*process.Process, options.Monitors)}
 	if err := os.RemoveAll(options.Dir); err != nil {
 		return nil, fmt.Errorf("removing an earlier cluster: %w", err)
 	}
-	for _, dir := range []string{"", "run", "mon", "mgr"} {
+	for _, dir := range []string{"", "run", "mgr"} {
 		if err := os.MkdirAll(filepath.Join(options.Dir, dir), 0o755); err != nil {
 			return nil, fmt.Errorf("making the cluster's folders: %w", err)
 		}
 	}
 	for _, step := range []func(context.Context) error{
-		c.writeConf, c.makeMonitor, c.StartMon, c.makePool, c.startManager, c.makeOSDs, c.initPool,
+		c.writeConf, c.makeMonitors, c.StartMon, c.makePool, c.startManager, c.makeOSDs, c.initPool,
 	} {
 		if err := step(ctx); err != nil {
 			return nil, err
@@ -72,7 +75,7 @@ func (c *Cluster) path(parts ...string) string {
 func (c *Cluster) writeConf(context.Context) error {
 	conf := fmt.Sprintf(`[global]
 fsid = %[1]s
-mon host = [v2:%[2]s:3300,v1:%[2]s:6789]
+mon host = %[4]s
 public addr = %[2]s
 cluster addr = %[2]s
 auth cluster required = cephx
@@ -99,7 +102,7 @@ osd heartbeat grace = 6
 mon osd min down reporters = 1
 mon data avail warn = 1
 mon data avail crit = 0
-mon data = %[3]s/mon
+mon data = %[3]s/mon-$id
 mgr data = %[3]s/mgr
 mgr module path = /usr/share/ceph/mgr
 auth allow insecure global id reclaim = false
@@ -111,14 +114,14 @@ keyring = %[3]s/mgr/keyring
 mgr initial modules =
 [mon]
 keyring = %[3]s/mon.keyring
-`, c.fsid, c.options.IP, c.options.Dir)
+`, c.fsid, c.options.IP, c.options.Dir, strings.Join(c.monitorAddresses(), " "))
 	if err := os.WriteFile(c.ConfFile(), []byte(conf), 0o644); err != nil {
 		return fmt.Errorf("writing ceph.conf: %w", err)
 	}
 	return nil
 }
 
-func (c *Cluster) makeMonitor(ctx context.Context) error {
+func (c *Cluster) makeMonitors(ctx context.Context) error {
 	monKeyring, admin := c.path("mon.keyring"), c.path("keyring")
 	for _, args := range [][]string{
 		{"ceph-authtool", "--create-keyring", monKeyring, "--gen-key", "-n", "mon.", "--cap", "mon", "allow *"},
@@ -128,30 +131,74 @@ func (c *Cluster) makeMonitor(ctx context.Context) error {
 		{"ceph-authtool", "--create-keyring", c.path("mgr", "keyring"), "--gen-key", "-n", "mgr.x",
 			"--cap", "mon", "allow profile mgr", "--cap", "osd", "allow *", "--cap", "mds", "allow *"},
 		{"ceph-authtool", monKeyring, "--import-keyring", c.path("mgr", "keyring")},
-		{"monmaptool", "--create", "--fsid", c.fsid, "--addv", "a",
-			fmt.Sprintf("[v2:%[1]s:3300,v1:%[1]s:6789]", c.options.IP), c.path("monmap")},
-		{"ceph-mon", "-c", c.ConfFile(), "--mkfs", "-i", "a", "--monmap", c.path("monmap"), "--keyring", monKeyring},
+		{"monmaptool", "--create", "--fsid", c.fsid, c.path("monmap")},
 	} {
 		if _, err := c.run(ctx, args[0], args[1:]...); err != nil {
-			return fmt.Errorf("making the monitor: %w", err)
+			return fmt.Errorf("making the monitors: %w", err)
+		}
+	}
+	for i, address := range c.monitorAddresses() {
+		if _, err := c.run(ctx, "monmaptool", "--addv", monitorID(i), address, c.path("monmap")); err != nil {
+			return fmt.Errorf("listing monitor %s: %w", monitorID(i), err)
+		}
+	}
+	for i := range c.mons {
+		id := monitorID(i)
+		if err := os.MkdirAll(c.path("mon-"+id), 0o755); err != nil {
+			return fmt.Errorf("making the folder of monitor %s: %w", id, err)
+		}
+		if _, err := c.run(ctx, "ceph-mon", "-c", c.ConfFile(), "--mkfs", "-i", id, "--monmap", c.path("monmap"), "--keyring", monKeyring); err != nil {
+			return fmt.Errorf("making monitor %s: %w", id, err)
 		}
 	}
 	return nil
 }
 
-// StartMon starts the monitor and waits until it answers.
-func (c *Cluster) StartMon(ctx context.Context) (err error) {
-	if c.mon, err = c.daemon("mon-a", "ceph-mon", "-i", "a"); err != nil {
-		return err
+func monitorID(i int) string { return string(rune('a' + i)) }
+
+// monitorAddresses are the monitors' addresses in both protocols: they share an IP, and differ by port.
+func (c *Cluster) monitorAddresses() []string {
+	addresses := make([]string, c.options.Monitors)
+	for i := range addresses {
+		addresses[i] = fmt.Sprintf("[v2:%[1]s:%[2]d,v1:%[1]s:%[3]d]", c.options.IP, 3300+i, 6789+i)
 	}
-	return c.eventually(ctx, "the monitor to answer", func(ctx context.Context) (bool, error) {
+	return addresses
+}
+
+// StartMon starts the monitors that do not run, and waits until they answer.
+func (c *Cluster) StartMon(ctx context.Context) error {
+	for i, mon := range c.mons {
+		if mon != nil && !mon.Ended() {
+			continue
+		}
+		var err error
+		if c.mons[i], err = c.daemon("mon-"+monitorID(i), "ceph-mon", "-i", monitorID(i)); err != nil {
+			return err
+		}
+	}
+	return c.eventually(ctx, "the monitors to answer", func(ctx context.Context) (bool, error) {
 		_, err := c.Ceph(ctx, "fsid")
 		return err == nil, nil
 	})
 }
 
-// StopMon ends the monitor.
-func (c *Cluster) StopMon(ctx context.Context) error { return c.mon.Stop(ctx) }
+// StopMon takes the quorum away: it ends the one monitor, or all of several but the last, which goes on without the others.
+func (c *Cluster) StopMon(ctx context.Context) error {
+	var failed []error
+	for _, mon := range c.mons[:max(1, len(c.mons)-1)] {
+		failed = append(failed, mon.Stop(ctx))
+	}
+	return errors.Join(failed...)
+}
+
+// Stop ends all daemons.
+func (c *Cluster) Stop(ctx context.Context) error {
+	var failed []error
+	for _, daemon := range slices.Concat(c.osds, []*process.Process{c.mgr}, c.mons) {
+		failed = append(failed, daemon.Stop(ctx))
+	}
+	return errors.Join(failed...)
+}
 
 func (c *Cluster) startManager(context.Context) (err error) {
 	c.mgr, err = c.daemon("mgr-x", "ceph-mgr", "-i", "x")
@@ -166,7 +213,7 @@ func (c *Cluster) StartManagerIn(ctx context.Context, netns string, ip netip.Add
 		return nil, fmt.Errorf("making the key of a standby manager: %w", err)
 	}
 	p, err := c.sup.Start(process.Spec{
-		Name: "ceph-mgr-y", Path: "ceph-mgr", NetNS: netns,
+		Name: c.options.Name + "-mgr-y", Path: "ceph-mgr", NetNS: netns,
 		Args: []string{"-c", c.ConfFile(), "-f", "-i", "y", "--keyring", keyring, "--public-addr", ip.String()},
 	})
 	if err != nil {
@@ -247,10 +294,8 @@ func (c *Cluster) ThawOSD(id int) error { return c.osds[id].Thaw() }
 
 // Heal starts and thaws every monitor and OSD that does not run, and waits until Ceph is whole.
 func (c *Cluster) Heal(ctx context.Context) error {
-	if c.mon.Ended() {
-		if err := c.StartMon(ctx); err != nil {
-			return err
-		}
+	if err := c.StartMon(ctx); err != nil {
+		return err
 	}
 	for id, osd := range c.osds {
 		if err := osd.Thaw(); err != nil {
@@ -312,7 +357,11 @@ func (c *Cluster) FSID() string { return c.fsid }
 
 // Monitors as ceph-csi's ConfigMap lists them.
 func (c *Cluster) Monitors() []string {
-	return []string{netip.AddrPortFrom(c.options.IP, 6789).String()}
+	var monitors []string
+	for i := range c.mons {
+		monitors = append(monitors, netip.AddrPortFrom(c.options.IP, uint16(6789+i)).String())
+	}
+	return monitors
 }
 
 // ConfFile is the ceph.conf of client.admin.
@@ -419,7 +468,7 @@ func (c *Cluster) run(ctx context.Context, name string, args ...string) ([]byte,
 }
 
 func (c *Cluster) daemon(name, path string, args ...string) (*process.Process, error) {
-	p, err := c.sup.Start(process.Spec{Name: "ceph-" + name, Path: path, Args: append([]string{"-c", c.ConfFile(), "-f"}, args...)})
+	p, err := c.sup.Start(process.Spec{Name: c.options.Name + "-" + name, Path: path, Args: append([]string{"-c", c.ConfFile(), "-f"}, args...)})
 	if err != nil {
 		return nil, fmt.Errorf("starting %s: %w", name, err)
 	}

@@ -20,7 +20,7 @@ func (t Target) match(direction string) (string, error) {
 	case API:
 		return "ip " + direction + " " + APIAddress.String(), nil
 	case Ceph:
-		return "ip " + direction + " " + CephAddress.String(), nil
+		return fmt.Sprintf("ip %s { %s, %s }", direction, CephAddress, SecondCephAddress), nil
 	case All:
 		return "meta " + map[string]string{"saddr": "iifname", "daddr": "oifname"}[direction] + " eth0", nil
 	default:

@@ -25,8 +25,10 @@ const (
 var (
 	// APIAddress is where the Kubernetes API server listens.
 	APIAddress = netip.MustParseAddr("10.88.0.1")
-	// CephAddress is where all Ceph daemons listen.
+	// CephAddress is where all Ceph daemons of the lab's own cluster listen.
 	CephAddress = netip.MustParseAddr("10.88.0.2")
+	// SecondCephAddress is for another cluster.
+	SecondCephAddress = netip.MustParseAddr("10.88.0.3")
 
 	firstNode = netip.MustParseAddr("10.88.0.11")
 )
@@ -83,6 +85,7 @@ func makeBridge(ctx context.Context) error {
 		"link add "+bridge+" type bridge",
 		fmt.Sprintf("addr add %s/%d dev %s", APIAddress, prefixBits, bridge),
 		fmt.Sprintf("addr add %s/%d dev %s", CephAddress, prefixBits, bridge),
+		fmt.Sprintf("addr add %s/%d dev %s", SecondCephAddress, prefixBits, bridge),
 		"link set "+bridge+" up",
 	)
 }

@@ -1,0 +1,88 @@
+package lab
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/rbd-rescue/rbd-rescue/e2e/lab/ceph"
+	"github.com/rbd-rescue/rbd-rescue/e2e/lab/network"
+)
+
+// Site is a Ceph cluster with the users that ceph-csi and rbd-rescue have in it.
+type Site struct {
+	*ceph.Cluster
+	ClusterID string
+
+	csiKey, rescueKey string // files
+}
+
+// AddSite brings up one more Ceph cluster, of three monitors, which CSI plugins know at once. The remediator knows it once it
+// is configured with Site.Configuration.
+func (l *Lab) AddSite(ctx context.Context, clusterID string) (*Site, error) {
+	return l.addSite(ctx, clusterID, network.SecondCephAddress, 3)
+}
+
+func (l *Lab) addSite(ctx context.Context, clusterID string, ip netip.Addr, monitors int) (*Site, error) {
+	cluster, err := ceph.Start(ctx, l.Supervisor, ceph.Options{
+		Name: "ceph-" + clusterID, Dir: filepath.Join(Dir, "ceph-"+clusterID), IP: ip, Monitors: monitors, OSDs: 3,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("starting Ceph cluster %s: %w", clusterID, err)
+	}
+	site := &Site{Cluster: cluster, ClusterID: clusterID}
+	if site.csiKey, err = cluster.CreateUser(ctx, csiUser, map[string]string{
+		"mon": "profile rbd", "osd": "profile rbd pool=" + Pool,
+	}); err != nil {
+		return nil, fmt.Errorf("making the CSI plugin's Ceph user: %w", err)
+	}
+	if site.rescueKey, err = cluster.CreateUser(ctx, rescueUser, map[string]string{
+		"mon": `allow r, allow command "osd blocklist"`, "osd": "profile rbd-read-only pool=" + Pool,
+	}); err != nil {
+		return nil, fmt.Errorf("making rbd-rescue's Ceph user: %w", err)
+	}
+	l.sites = append(l.sites, site)
+	return site, l.writeClusters()
+}
+
+// RemoveSites ends every Ceph cluster but the lab's own.
+func (l *Lab) RemoveSites(ctx context.Context) error {
+	for _, site := range l.sites[1:] {
+		if err := site.Stop(ctx); err != nil {
+			return fmt.Errorf("stopping Ceph cluster %s: %w", site.ClusterID, err)
+		}
+	}
+	l.sites = l.sites[:1]
+	return l.writeClusters()
+}
+
+// Configuration is the site in the remediator's configuration, under its own clusterID or another.
+func (s *Site) Configuration(clusterID string) map[string]any {
+	return map[string]any{"clusterID": clusterID, "monitors": s.Monitors(), "user": rescueUser, "keyFile": s.rescueKey}
+}
+
+// writeClusters writes the file that the CSI plugins read, as ceph-csi's plugins have a ConfigMap.
+func (l *Lab) writeClusters() error {
+	var clusters []map[string]string
+	for _, site := range l.sites {
+		clusters = append(clusters, map[string]string{"clusterID": site.ClusterID, "monitors": strings.Join(site.Monitors(), ","), "keyFile": site.csiKey})
+	}
+	text, err := json.Marshal(clusters)
+	if err != nil {
+		return fmt.Errorf("encoding the Ceph clusters: %w", err)
+	}
+	next := clustersFile() + ".next"
+	if err := os.WriteFile(next, text, 0o600); err != nil {
+		return fmt.Errorf("writing the Ceph clusters: %w", err)
+	}
+	if err := os.Rename(next, clustersFile()); err != nil { // no plugin reads half of it
+		return fmt.Errorf("writing the Ceph clusters: %w", err)
+	}
+	return nil
+}
+
+func clustersFile() string { return filepath.Join(Dir, "ceph-clusters.json") }
