@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 	"sync"
 	"syscall"
@@ -117,7 +116,7 @@ func (n *node) NodeUnstageVolume(_ context.Context, r *csi.NodeUnstageVolumeRequ
 }
 
 // NodePublishVolume starts the writer, as the container that gets the volume would.
-func (n *node) NodePublishVolume(_ context.Context, r *csi.NodePublishVolumeRequest) (*csi.NodePublishVolumeResponse, error) {
+func (n *node) NodePublishVolume(ctx context.Context, r *csi.NodePublishVolumeRequest) (*csi.NodePublishVolumeResponse, error) {
 	done, err := n.alone(r.VolumeId)
 	if err != nil {
 		return nil, err
@@ -134,7 +133,7 @@ func (n *node) NodePublishVolume(_ context.Context, r *csi.NodePublishVolumeRequ
 		return nil, status.Error(codes.FailedPrecondition, "the volume is not staged")
 	}
 	if r.VolumeCapability.GetBlock() != nil {
-		err = deviceAt(r.TargetPath)
+		err = n.deviceAt(ctx, r.TargetPath)
 	} else {
 		err = n.mountAt(r.TargetPath, r.StagingTargetPath, "", "bind")
 	}
@@ -150,20 +149,9 @@ func manyWriters(c *csi.VolumeCapability) bool {
 	return c.GetAccessMode().GetMode() == csi.VolumeCapability_AccessMode_MULTI_NODE_MULTI_WRITER
 }
 
-// deviceAt makes a file that stands for the image's block device. The kubelet holds it by a loop device.
-func deviceAt(path string) error {
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return fmt.Errorf("making the folder of device %s: %w", path, err)
-	}
-	if err := os.WriteFile(path, make([]byte, 1<<20), 0o600); err != nil {
-		return fmt.Errorf("making device %s: %w", path, err)
-	}
-	return nil
-}
-
 // NodeUnpublishVolume stops the writer. It fails while a write of it hangs, as a process in uninterruptible sleep keeps its
 // mount.
-func (n *node) NodeUnpublishVolume(_ context.Context, r *csi.NodeUnpublishVolumeRequest) (*csi.NodeUnpublishVolumeResponse, error) {
+func (n *node) NodeUnpublishVolume(ctx context.Context, r *csi.NodeUnpublishVolumeRequest) (*csi.NodeUnpublishVolumeResponse, error) {
 	done, err := n.alone(r.VolumeId)
 	if err != nil {
 		return nil, err
@@ -176,6 +164,9 @@ func (n *node) NodeUnpublishVolume(_ context.Context, r *csi.NodeUnpublishVolume
 		n.setWriter(r.TargetPath, nil)
 	}
 	if err := n.unmount(r.TargetPath); err != nil {
+		return nil, statusOf(err)
+	}
+	if err := freeDevice(ctx, backingFile(r.TargetPath)); err != nil {
 		return nil, statusOf(err)
 	}
 	return &csi.NodeUnpublishVolumeResponse{}, nil

@@ -16,7 +16,7 @@ import (
 )
 
 // UnmountBelow frees the loop devices of files below dir, and unmounts everything at or below it, the last mount first; what
-// is busy is detached.
+// is busy is detached. A device that is mounted goes with its last mount.
 func UnmountBelow(ctx context.Context, dir string) error {
 	if err := detachLoopsBelow(ctx, dir); err != nil {
 		return err
