@@ -121,6 +121,7 @@ func CacheOptions() cache.Options {
 			&corev1.PersistentVolume{}:      {},
 			&corev1.PersistentVolumeClaim{}: {},
 			&storagev1.VolumeAttachment{}:   {},
+			&storagev1.CSIDriver{}:          {},
 			&v1alpha1.NodeFence{}:           {},
 		},
 		ReaderFailOnMissingInformer: true,

@@ -1,7 +1,6 @@
 package volume
 
 import (
-	corev1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
 )
 
@@ -15,22 +14,8 @@ func Attached(va *storagev1.VolumeAttachment) (persistentVolume string, attached
 	return *source, va.Status.Attached
 }
 
-// Held are the RBD volumes among the PersistentVolumes that the VolumeAttachments attach to a failed node. A volume of a
-// form that Parse does not know is held as well; one whose claim is gone is not: a new claim of that name is another
-// volume. lookup returns nil for a PersistentVolume that is gone.
-func Held(attachments []storagev1.VolumeAttachment, lookup func(name string) *corev1.PersistentVolume) []Volume {
-	var held []Volume
-	for i := range attachments {
-		name, attached := Attached(&attachments[i])
-		if !attached {
-			continue
-		}
-		pv := lookup(name)
-		if pv == nil || !IsRBD(pv) || pv.Status.Phase == corev1.VolumeReleased {
-			continue
-		}
-		v, _ := Parse(pv) // the unknown form is told when it is to be fenced; being held does not depend on it
-		held = append(held, v)
-	}
-	return held
+// AttachmentRequired tells whether the volumes of a driver are attached: what the API takes a CSIDriver that does not say
+// otherwise for.
+func AttachmentRequired(driver *storagev1.CSIDriver) bool {
+	return driver.Spec.AttachRequired == nil || *driver.Spec.AttachRequired
 }

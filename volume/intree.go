@@ -9,8 +9,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// annotationMigrated is on an in-tree PersistentVolume that a CSI driver serves.
-const annotationMigrated = "pv.kubernetes.io/migrated-to"
+// AnnotationMigrated is on an in-tree PersistentVolume that a CSI driver serves.
+const AnnotationMigrated = "pv.kubernetes.io/migrated-to"
 
 // readInTree reads a PersistentVolume of Kubernetes' own RBD driver (until 1.30), be it migrated to ceph-csi or not. Such a
 // volume names monitors; its clusterID is what ceph-csi's migration makes of them: the MD5 sum of the list with commas
@@ -24,7 +24,7 @@ func (v *Volume) readInTree(pv *corev1.PersistentVolume) error {
 	sum := md5.Sum([]byte(strings.Join(rbd.CephMonitors, ","))) //nolint:gosec // as above
 	v.ClusterID = hex.EncodeToString(sum[:])
 	v.UniqueName = "kubernetes.io/rbd/" + v.Pool + ":" + v.Image
-	if driver := pv.Annotations[annotationMigrated]; driver != "" {
+	if driver := pv.Annotations[AnnotationMigrated]; driver != "" {
 		image := strings.TrimPrefix(v.Image, "kubernetes-dynamic-pvc-")
 		v.UniqueName = csiUniqueName(driver, "mig_mons-"+v.ClusterID+"_image-"+image+"_"+hex.EncodeToString([]byte(v.Pool)))
 	}

@@ -21,6 +21,8 @@ type Volume struct {
 	Claim types.NamespacedName
 	// ClaimUID is the UID of that claim.
 	ClaimUID types.UID
+	// ClaimGone tells whether that claim is gone: a new one of its name is another volume's.
+	ClaimGone bool
 	// UniqueName is how node.status.volumesInUse and volumesAttached call it.
 	UniqueName string
 	// ClusterID is ceph-csi's name of the Ceph cluster.
@@ -29,10 +31,15 @@ type Volume struct {
 	Pool, Namespace, Image string
 	// Exclusive tells whether Kubernetes itself keeps a second node from attaching it: ReadWriteOnce and ReadWriteOncePod.
 	Exclusive bool
-	// Shared tells whether Kubernetes lets pods of several nodes write to it at once: ReadWriteMany, which ceph-csi has for
-	// block volumes alone. Only the gate keeps a new pod from it while a failed node may still write.
+	// Shared tells whether Kubernetes lets several nodes have it at once and write to it: ReadWriteMany, which ceph-csi has for
+	// block volumes alone, or a driver that needs no attachment. Only the gate keeps a new pod from it while a failed node may
+	// still write.
 	Shared bool
 }
+
+// NeedsNoAttachment makes it a volume of a driver whose CSIDriver says attachRequired=false: there is no VolumeAttachment,
+// and so nothing that keeps a second node from it.
+func (v *Volume) NeedsNoAttachment() { v.Exclusive, v.Shared = false, true }
 
 // ImageName is the image as rbd's command line calls it: pool/image or pool/namespace/image.
 func (v Volume) ImageName() string {
@@ -51,7 +58,10 @@ func IsRBD(pv *corev1.PersistentVolume) bool {
 // Parse reads a PersistentVolume for which IsRBD holds. An error means that its form is not known: such a volume is
 // refused, never guessed. What it can tell without knowing the form (name, claim, unique name) is set all the same.
 func Parse(pv *corev1.PersistentVolume) (Volume, error) {
-	v := Volume{Name: pv.Name, Exclusive: exclusive(pv), Shared: slices.Contains(pv.Spec.AccessModes, corev1.ReadWriteMany)}
+	v := Volume{
+		Name: pv.Name, ClaimGone: pv.Status.Phase == corev1.VolumeReleased,
+		Exclusive: exclusive(pv), Shared: slices.Contains(pv.Spec.AccessModes, corev1.ReadWriteMany),
+	}
 	if ref := pv.Spec.ClaimRef; ref != nil {
 		v.Claim = types.NamespacedName{Namespace: ref.Namespace, Name: ref.Name}
 		v.ClaimUID = ref.UID

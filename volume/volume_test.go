@@ -162,29 +162,11 @@ func TestFailed(t *testing.T) {
 	}
 }
 
-func TestHeldLeavesOutWhatNobodyHolds(t *testing.T) {
+func TestAttachmentIsRequiredUnlessTheDriverSaysOtherwise(t *testing.T) {
 	t.Parallel()
-	rbd := csiVolume("rbd.csi.ceph.com", "h", nil)
-	released := csiVolume("rbd.csi.ceph.com", "h", nil)
-	released.Status.Phase = corev1.VolumeReleased
-	for name, test := range map[string]struct {
-		pv       *corev1.PersistentVolume
-		attached bool
-		want     int
-	}{
-		"attached":             {rbd, true, 1},
-		"not attached yet":     {rbd, false, 0},
-		"another driver's":     {csiVolume("ebs.csi.aws.com", "h", nil), true, 0},
-		"gone":                 {nil, true, 0},
-		"its claim is deleted": {released, true, 0},
-	} {
-		source := "pv"
-		attachments := []storagev1.VolumeAttachment{{
-			Spec:   storagev1.VolumeAttachmentSpec{Source: storagev1.VolumeAttachmentSource{PersistentVolumeName: &source}},
-			Status: storagev1.VolumeAttachmentStatus{Attached: test.attached},
-		}, {}}
-		if got := Held(attachments, func(string) *corev1.PersistentVolume { return test.pv }); len(got) != test.want {
-			t.Errorf("%s: held %v", name, got)
+	for required, want := range map[*bool]bool{nil: true, new(true): true, new(false): false} {
+		if got := AttachmentRequired(&storagev1.CSIDriver{Spec: storagev1.CSIDriverSpec{AttachRequired: required}}); got != want {
+			t.Errorf("attachRequired %v: %v", required, got)
 		}
 	}
 }

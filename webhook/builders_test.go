@@ -62,3 +62,26 @@ func namespace(name, mode string) *corev1.Namespace {
 	}
 	return ns
 }
+
+func sharedVolume(claim, volume, node string) v1alpha1.HeldVolume {
+	return v1alpha1.HeldVolume{Claim: claim, Volume: volume, Node: node, Shared: true}
+}
+
+func readWriteMany(pv *corev1.PersistentVolume) *corev1.PersistentVolume {
+	pv.Spec.AccessModes = []corev1.PersistentVolumeAccessMode{corev1.ReadWriteMany}
+	return pv
+}
+
+func recordedOn(pv *corev1.PersistentVolume, node string) *corev1.PersistentVolume {
+	pv.Annotations = map[string]string{v1alpha1.AnnotationClients: `{"` + node + `":{}}`}
+	return pv
+}
+
+func using(node *corev1.Node, pv string) *corev1.Node {
+	node.Status.VolumesInUse = []corev1.UniqueVolumeName{corev1.UniqueVolumeName("kubernetes.io/csi/" + rbdDriver + "^handle-" + pv)}
+	return node
+}
+
+func driver(attachRequired bool) *storagev1.CSIDriver {
+	return &storagev1.CSIDriver{ObjectMeta: metav1.ObjectMeta{Name: rbdDriver}, Spec: storagev1.CSIDriverSpec{AttachRequired: &attachRequired}}
+}

@@ -11,11 +11,12 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/rbd-rescue/rbd-rescue/api/v1alpha1"
 	"github.com/rbd-rescue/rbd-rescue/volume"
 )
 
-// CacheOptions are the informers' caches that the webhook needs: Nodes, Namespaces, VolumeAttachments and
-// PersistentVolumes, each stripped to the few fields that are read, so that a replica's memory stays small in a large
+// CacheOptions are the informers' caches that the webhook needs: Nodes, Namespaces, VolumeAttachments, PersistentVolumes and
+// CSIDrivers, each but the last, of which there are few, stripped to the few fields that are read, so that a replica's memory stays small in a large
 // cluster. Any other kind has to be added before it is read. An object of such a cache must not be written back whole.
 func CacheOptions() cache.Options {
 	return cache.Options{
@@ -25,6 +26,7 @@ func CacheOptions() cache.Options {
 			&corev1.Namespace{}:           {Transform: strip(stripNamespace)},
 			&storagev1.VolumeAttachment{}: {Transform: strip(stripVolumeAttachment)},
 			&corev1.PersistentVolume{}:    {Transform: strip(stripPersistentVolume)},
+			&storagev1.CSIDriver{}:        {},
 		},
 		ReaderFailOnMissingInformer: true,
 	}
@@ -48,7 +50,7 @@ func identity(obj client.Object) metav1.ObjectMeta {
 }
 
 func stripNode(node *corev1.Node) *corev1.Node {
-	stripped := &corev1.Node{ObjectMeta: identity(node)}
+	stripped := &corev1.Node{ObjectMeta: identity(node), Status: corev1.NodeStatus{VolumesInUse: node.Status.VolumesInUse}}
 	for _, condition := range node.Status.Conditions {
 		if condition.Type == corev1.NodeReady {
 			condition.Message = ""
@@ -87,11 +89,13 @@ func stripPersistentVolume(pv *corev1.PersistentVolume) *corev1.PersistentVolume
 		return stripped
 	}
 	if pv.Spec.CSI != nil {
-		stripped.Spec.CSI = &corev1.CSIPersistentVolumeSource{Driver: pv.Spec.CSI.Driver}
+		stripped.Spec.CSI = &corev1.CSIPersistentVolumeSource{Driver: pv.Spec.CSI.Driver, VolumeHandle: pv.Spec.CSI.VolumeHandle}
 	}
 	if pv.Spec.RBD != nil {
-		stripped.Spec.RBD = &corev1.RBDPersistentVolumeSource{}
+		stripped.Spec.RBD = &corev1.RBDPersistentVolumeSource{CephMonitors: pv.Spec.RBD.CephMonitors, RBDPool: pv.Spec.RBD.RBDPool, RBDImage: pv.Spec.RBD.RBDImage}
 	}
+	stripped.Annotations = maps.Clone(pv.Annotations)
+	maps.DeleteFunc(stripped.Annotations, func(key, _ string) bool { return key != v1alpha1.AnnotationClients && key != volume.AnnotationMigrated })
 	stripped.Spec.AccessModes = pv.Spec.AccessModes
 	stripped.Status.Phase = pv.Status.Phase
 	if ref := pv.Spec.ClaimRef; ref != nil {

@@ -25,6 +25,9 @@ func cluster(objects ...client.Object) client.WithWatch {
 	for field, values := range attachmentFields {
 		builder = builder.WithIndex(&storagev1.VolumeAttachment{}, field, values)
 	}
+	for field, values := range volumeFields {
+		builder = builder.WithIndex(&corev1.PersistentVolume{}, field, values)
+	}
 	for _, obj := range objects {
 		builder = builder.WithObjects(stripped(obj))
 	}
@@ -95,8 +98,34 @@ func TestFillFindsWhatFailedNodesHold(t *testing.T) {
 			cluster: []client.Object{readyNode("node-a"), attachment("pv-0", "node-a"), persistentVolume("pv-0", rbdDriver, "shop", "data-0")},
 			want:    volume.HeldClaims{},
 		},
-		"nothing of a node that is gone": {
+		"what a node that is gone had": {
 			cluster: []client.Object{attachment("pv-0", "node-a"), persistentVolume("pv-0", rbdDriver, "shop", "data-0")},
+			want:    volume.HeldClaims{claim("shop", "data-0"): {heldVolume("shop/data-0", "pv-0", "node-a")}},
+		},
+		"what a failed node has in use, though its attachment was deleted": {
+			cluster: []client.Object{using(failedNode("node-a"), "pv-0"), persistentVolume("pv-0", rbdDriver, "shop", "data-0")},
+			want:    volume.HeldClaims{claim("shop", "data-0"): {heldVolume("shop/data-0", "pv-0", "node-a")}},
+		},
+		"S1: a ReadWriteMany volume of a node whose kubelet says that it is not Ready, and no other": {
+			cluster: []client.Object{
+				node("node-a", corev1.ConditionFalse), attachment("pv-0", "node-a"), attachment("pv-1", "node-a"),
+				readWriteMany(persistentVolume("pv-0", rbdDriver, "shop", "disk")), persistentVolume("pv-1", rbdDriver, "shop", "data-0"),
+			},
+			want: volume.HeldClaims{claim("shop", "disk"): {sharedVolume("shop/disk", "pv-0", "node-a")}},
+		},
+		"S1: a volume that needs no attachment, if it is recorded for the node": {
+			cluster: []client.Object{
+				failedNode("node-a"), driver(false), recordedOn(persistentVolume("pv-0", rbdDriver, "shop", "data-0"), "node-a"),
+				recordedOn(persistentVolume("pv-1", rbdDriver, "shop", "data-1"), "node-b"),
+			},
+			want: volume.HeldClaims{claim("shop", "data-0"): {sharedVolume("shop/data-0", "pv-0", "node-a")}},
+		},
+		"not a volume that needs an attachment and has none, whatever its record says": {
+			cluster: []client.Object{failedNode("node-a"), driver(true), recordedOn(persistentVolume("pv-0", rbdDriver, "shop", "data-0"), "node-a")},
+			want:    volume.HeldClaims{},
+		},
+		"not what is recorded for a node that is gone": {
+			cluster: []client.Object{driver(false), recordedOn(persistentVolume("pv-0", rbdDriver, "shop", "data-0"), "node-a")},
 			want:    volume.HeldClaims{},
 		},
 		"not what is not attached": {
@@ -178,9 +207,21 @@ func TestIndexFollowsTheCluster(t *testing.T) {
 			before:  held,
 			after:   volume.HeldClaims{},
 		},
-		"a node that is gone leaves": {
+		"S1: a node that is gone stays while something is attached to it": {
 			cluster: []client.Object{failedNode("node-a"), attachment("pv-0", "node-a"), persistentVolume("pv-0", rbdDriver, "shop", "data-0")},
 			change:  func(ctx context.Context, c client.Client) error { return c.Delete(ctx, failedNode("node-a")) },
+			before:  held,
+			after:   held,
+		},
+		"a node that is gone leaves with its last attachment": {
+			cluster: []client.Object{attachment("pv-0", "node-a"), persistentVolume("pv-0", rbdDriver, "shop", "data-0")},
+			change:  func(ctx context.Context, c client.Client) error { return c.Delete(ctx, attachment("pv-0", "node-a")) },
+			before:  held,
+			after:   volume.HeldClaims{},
+		},
+		"a node whose object comes after its attachment's leaves": {
+			cluster: []client.Object{attachment("pv-0", "node-a"), persistentVolume("pv-0", rbdDriver, "shop", "data-0")},
+			change:  func(ctx context.Context, c client.Client) error { return c.Create(ctx, readyNode("node-a")) },
 			before:  held,
 			after:   volume.HeldClaims{},
 		},
@@ -232,7 +273,7 @@ func TestWhichEventsBringANodeBack(t *testing.T) {
 	}{
 		"an attachment to a failed node":               {x.nodeOfAttachment(t.Context(), attachment("pv-9", "node-a")), []string{"node-a"}},
 		"not an attachment to a Ready node":            {x.nodeOfAttachment(t.Context(), attachment("pv-9", "node-c")), nil},
-		"not an attachment to a node that is gone":     {x.nodeOfAttachment(t.Context(), attachment("pv-9", "node-z")), nil},
+		"an attachment to a node that is gone":         {x.nodeOfAttachment(t.Context(), attachment("pv-9", "node-z")), []string{"node-z"}},
 		"a volume that failed nodes have attached":     {x.nodesOfVolume(t.Context(), persistentVolume("pv-0", rbdDriver, "", "")), []string{"node-a", "node-b"}},
 		"not a volume that only a Ready node attached": {x.nodesOfVolume(t.Context(), persistentVolume("pv-1", rbdDriver, "", "")), nil},
 		"not a volume that is not attached":            {x.nodesOfVolume(t.Context(), persistentVolume("pv-2", rbdDriver, "", "")), nil},
@@ -252,15 +293,16 @@ func TestWhichNodeChangesAreLookedAt(t *testing.T) {
 	for name, test := range map[string]struct {
 		got, want bool
 	}{
-		"a node that is there and has failed":        {failedNodes.Create(event.CreateEvent{Object: failedNode("a")}), true},
-		"not a new node that is Ready":               {failedNodes.Create(event.CreateEvent{Object: readyNode("a")}), false},
-		"a node that fails":                          {failedNodes.Update(event.UpdateEvent{ObjectOld: readyNode("a"), ObjectNew: failedNode("a")}), true},
-		"a node that is Ready again":                 {failedNodes.Update(event.UpdateEvent{ObjectOld: failedNode("a"), ObjectNew: readyNode("a")}), true},
-		"what happens to a failed node":              {failedNodes.Update(event.UpdateEvent{ObjectOld: failedNode("a"), ObjectNew: failedNode("a")}), true},
-		"not what happens to a Ready node":           {failedNodes.Update(event.UpdateEvent{ObjectOld: readyNode("a"), ObjectNew: readyNode("a")}), false},
-		"a node that is deleted":                     {failedNodes.Delete(event.DeleteEvent{Object: readyNode("a")}), true},
+		"a node that is there and has failed":        {nodesInTrouble.Create(event.CreateEvent{Object: failedNode("a")}), true},
+		"a new node, which may have been missed":     {nodesInTrouble.Create(event.CreateEvent{Object: readyNode("a")}), true},
+		"a node that fails":                          {nodesInTrouble.Update(event.UpdateEvent{ObjectOld: readyNode("a"), ObjectNew: failedNode("a")}), true},
+		"a node that is Ready again":                 {nodesInTrouble.Update(event.UpdateEvent{ObjectOld: failedNode("a"), ObjectNew: readyNode("a")}), true},
+		"what happens to a failed node":              {nodesInTrouble.Update(event.UpdateEvent{ObjectOld: failedNode("a"), ObjectNew: failedNode("a")}), true},
+		"not what happens to a Ready node":           {nodesInTrouble.Update(event.UpdateEvent{ObjectOld: readyNode("a"), ObjectNew: readyNode("a")}), false},
+		"a node whose kubelet is not Ready any more": {nodesInTrouble.Update(event.UpdateEvent{ObjectOld: readyNode("a"), ObjectNew: node("a", corev1.ConditionFalse)}), true},
+		"a node that is deleted":                     {nodesInTrouble.Delete(event.DeleteEvent{Object: readyNode("a")}), true},
 		"a volume that is bound":                     {claimChanges.Update(event.UpdateEvent{ObjectOld: &corev1.PersistentVolume{}, ObjectNew: persistentVolume("a", rbdDriver, "b", "c")}), true},
-		"not the record that is written on a volume": {claimChanges.Update(event.UpdateEvent{ObjectOld: persistentVolume("a", rbdDriver, "b", "c"), ObjectNew: recorded(persistentVolume("a", rbdDriver, "b", "c"))}), false},
+		"not the record that is written on a volume": {claimChanges.Update(event.UpdateEvent{ObjectOld: persistentVolume("a", rbdDriver, "b", "c"), ObjectNew: recordedOn(persistentVolume("a", rbdDriver, "b", "c"), "a")}), false},
 	} {
 		if test.got != test.want {
 			t.Errorf("%s: %v, want %v", name, test.got, test.want)
@@ -268,16 +310,18 @@ func TestWhichNodeChangesAreLookedAt(t *testing.T) {
 	}
 }
 
-func recorded(pv *corev1.PersistentVolume) *corev1.PersistentVolume {
-	pv.Annotations = map[string]string{"rbd-rescue.io/clients": "{}"}
-	return pv
-}
-
-func TestNoAttachmentOrVolumeIsReadWhileNoNodeHasFailed(t *testing.T) {
+func TestNoAttachmentOrVolumeIsLookedUpWhileNoNodeHasFailed(t *testing.T) {
 	t.Parallel()
+	filled := false
 	nodesOnly := interceptor.NewClient(cluster(readyNode("node-a"), attachment("pv-0", "node-a")), interceptor.Funcs{
 		List: func(ctx context.Context, c client.WithWatch, list client.ObjectList, opts ...client.ListOption) error {
-			if _, ok := list.(*corev1.NodeList); !ok {
+			switch list.(type) {
+			case *corev1.NodeList:
+			case *storagev1.VolumeAttachmentList:
+				if filled { // the first fill looks for nodes that are gone
+					t.Errorf("listed %T", list)
+				}
+			default:
 				t.Errorf("listed %T", list)
 			}
 			return c.List(ctx, list, opts...)
@@ -290,6 +334,7 @@ func TestNoAttachmentOrVolumeIsReadWhileNoNodeHasFailed(t *testing.T) {
 		},
 	})
 	x := filledIndex(t, nodesOnly)
+	filled = true
 	lookAgain(t, x, "node-a")
 	wantHeld(t, x, volume.HeldClaims{})
 }
@@ -305,7 +350,7 @@ func TestAFailedReadChangesNothing(t *testing.T) {
 		return nil
 	}
 	c := interceptor.NewClient(
-		cluster(failedNode("node-a"), attachment("pv-0", "node-a"), persistentVolume("pv-0", rbdDriver, "shop", "data-0")),
+		cluster(failedNode("node-a"), driver(true), attachment("pv-0", "node-a"), persistentVolume("pv-0", rbdDriver, "shop", "data-0")),
 		interceptor.Funcs{
 			List: func(ctx context.Context, c client.WithWatch, list client.ObjectList, opts ...client.ListOption) error {
 				return errors.Join(fail(list), c.List(ctx, list, opts...))
@@ -319,6 +364,8 @@ func TestAFailedReadChangesNothing(t *testing.T) {
 		"node":        func(obj any) bool { _, ok := obj.(*corev1.Node); return ok },
 		"attachments": func(obj any) bool { _, ok := obj.(*storagev1.VolumeAttachmentList); return ok },
 		"volume":      func(obj any) bool { _, ok := obj.(*corev1.PersistentVolume); return ok },
+		"volumes":     func(obj any) bool { _, ok := obj.(*corev1.PersistentVolumeList); return ok },
+		"driver":      func(obj any) bool { _, ok := obj.(*storagev1.CSIDriver); return ok },
 	} {
 		broken = kind
 		_, err := x.Reconcile(t.Context(), reconcile.Request{NamespacedName: types.NamespacedName{Name: "node-a"}})
@@ -365,11 +412,13 @@ func TestTransformsKeepOnlyWhatIsRead(t *testing.T) {
 	pv := "pv-0"
 	full := metav1.ObjectMeta{
 		Name: "x", UID: "u", ResourceVersion: "7", Labels: map[string]string{"a": "b"},
-		Annotations: map[string]string{"rbd-rescue.io/mode": "rescue", "other": "text"}, Finalizers: []string{"f"},
+		Annotations: map[string]string{"rbd-rescue.io/mode": "rescue", "rbd-rescue.io/clients": "{}", "other": "text"}, Finalizers: []string{"f"},
 	}
 	lean := metav1.ObjectMeta{Name: "x", UID: "u", ResourceVersion: "7"}
 	leanNamespace := lean
-	leanNamespace.Annotations = map[string]string{"rbd-rescue.io/mode": "rescue"}
+	leanNamespace.Annotations = map[string]string{"rbd-rescue.io/mode": "rescue", "rbd-rescue.io/clients": "{}"}
+	leanVolume := lean
+	leanVolume.Annotations = map[string]string{"rbd-rescue.io/clients": "{}"}
 	ready := corev1.NodeCondition{Type: corev1.NodeReady, Status: corev1.ConditionUnknown, Reason: "NodeStatusUnknown"}
 
 	for name, test := range map[string]struct {
@@ -377,10 +426,13 @@ func TestTransformsKeepOnlyWhatIsRead(t *testing.T) {
 	}{
 		"Node": {
 			got: stripNode(&corev1.Node{ObjectMeta: full, Spec: corev1.NodeSpec{ProviderID: "p"}, Status: corev1.NodeStatus{
-				Images:     []corev1.ContainerImage{{SizeBytes: 1}},
-				Conditions: []corev1.NodeCondition{{Type: corev1.NodeDiskPressure}, {Type: ready.Type, Status: ready.Status, Reason: ready.Reason, Message: "m", LastHeartbeatTime: metav1.Now()}},
+				VolumesInUse: []corev1.UniqueVolumeName{"v"},
+				Images:       []corev1.ContainerImage{{SizeBytes: 1}},
+				Conditions:   []corev1.NodeCondition{{Type: corev1.NodeDiskPressure}, {Type: ready.Type, Status: ready.Status, Reason: ready.Reason, Message: "m", LastHeartbeatTime: metav1.Now()}},
 			}}),
-			want: &corev1.Node{ObjectMeta: lean, Status: corev1.NodeStatus{Conditions: []corev1.NodeCondition{ready}}},
+			want: &corev1.Node{ObjectMeta: lean, Status: corev1.NodeStatus{
+				Conditions: []corev1.NodeCondition{ready}, VolumesInUse: []corev1.UniqueVolumeName{"v"},
+			}},
 		},
 		"Namespace": {
 			got:  stripNamespace(&corev1.Namespace{ObjectMeta: full, Spec: corev1.NamespaceSpec{Finalizers: []corev1.FinalizerName{"f"}}}),
@@ -401,10 +453,10 @@ func TestTransformsKeepOnlyWhatIsRead(t *testing.T) {
 					PersistentVolumeSource: corev1.PersistentVolumeSource{CSI: &corev1.CSIPersistentVolumeSource{Driver: rbdDriver, VolumeHandle: "h"}},
 				},
 				Status: corev1.PersistentVolumeStatus{Phase: corev1.VolumeBound, Message: "m"}}),
-			want: &corev1.PersistentVolume{ObjectMeta: lean,
+			want: &corev1.PersistentVolume{ObjectMeta: leanVolume,
 				Spec: corev1.PersistentVolumeSpec{
 					ClaimRef:               &corev1.ObjectReference{Namespace: "n", Name: "c"},
-					PersistentVolumeSource: corev1.PersistentVolumeSource{CSI: &corev1.CSIPersistentVolumeSource{Driver: rbdDriver}},
+					PersistentVolumeSource: corev1.PersistentVolumeSource{CSI: &corev1.CSIPersistentVolumeSource{Driver: rbdDriver, VolumeHandle: "h"}},
 				},
 				Status: corev1.PersistentVolumeStatus{Phase: corev1.VolumeBound}},
 		},

@@ -83,7 +83,11 @@ func TestAReplicaFromStartToFlag(t *testing.T) {
 
 	api.Put(node("node-a", corev1.ConditionTrue)) // a node is back
 	eventuallyHeld("data-0", "")
-	api.Delete(node("node-b", corev1.ConditionUnknown)) // a node is gone
+	api.Delete(node("node-b", corev1.ConditionUnknown)) // a node is gone, and what it had is not yet
+	if got, want := heldBy("data-2"), `[{"claim":"shop/data-2","volume":"pv-2","node":"node-b"}]`; got != want {
+		t.Errorf("a pod that wants what a node had which is gone is flagged %s, want %s", got, want)
+	}
+	api.Delete(attachment("pv-2", "node-b"))
 	eventuallyHeld("data-2", "")
 }
 
@@ -104,7 +108,7 @@ func startReplica(t *testing.T, api *apitest.Server, port, probes int) {
 		HealthProbeBindAddress: fmt.Sprintf("127.0.0.1:%d", probes),
 		MapperProvider: func(*rest.Config, *http.Client) (meta.RESTMapper, error) {
 			return apitest.Mapper([]client.Object{
-				&corev1.Node{}, &corev1.Namespace{}, &corev1.PersistentVolume{}, &storagev1.VolumeAttachment{},
+				&corev1.Node{}, &corev1.Namespace{}, &corev1.PersistentVolume{}, &storagev1.VolumeAttachment{}, &storagev1.CSIDriver{},
 				&admissionv1.MutatingWebhookConfiguration{},
 			}, []client.Object{&corev1.Secret{}}), nil
 		},

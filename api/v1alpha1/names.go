@@ -21,8 +21,8 @@ const (
 const (
 	// LabelHeld marks a pod that waits for a volume which a failed node still holds; its value is "true".
 	LabelHeld = "rbd-rescue.io/held"
-	// GateHeld keeps a pod from being scheduled as long as a failed node that is not fenced holds a ReadWriteMany volume of
-	// it: Kubernetes itself would let both write.
+	// GateHeld keeps a pod from being scheduled as long as a failed node that is not fenced holds a volume of it which
+	// Kubernetes would let both have: ReadWriteMany, or of a driver that needs no attachment.
 	GateHeld = "rbd-rescue.io/held"
 	// AnnotationHeldVolumes says which volumes a flagged pod waits for: JSON, a list of HeldVolume.
 	AnnotationHeldVolumes = "rbd-rescue.io/held-volumes"

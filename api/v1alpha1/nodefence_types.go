@@ -273,7 +273,7 @@ type HeldVolume struct {
 	Claim  string `json:"claim"`
 	Volume string `json:"volume"`
 	Node   string `json:"node"`
-	// Shared says that it is ReadWriteMany: a pod that waits for it is held back by the gate.
+	// Shared says that Kubernetes lets several nodes have it at once: a pod that waits for it is held back by the gate.
 	Shared bool `json:"shared,omitempty"`
 }
 

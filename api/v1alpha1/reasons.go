@@ -4,6 +4,8 @@ package v1alpha1
 const (
 	// ReasonVolumeHeld (Pod): a pod waits for a volume that a failed node still holds.
 	ReasonVolumeHeld = "VolumeHeld"
+	// ReasonGateClosed (Pod): its gate stays; the note says why, and how a person may open it.
+	ReasonGateClosed = "GateClosed"
 	// ReasonGateOpened (Pod): nothing holds the pod back any more, it may be scheduled; the note says why.
 	ReasonGateOpened = "GateOpened"
 	// ReasonFenceStarted (Node, NodeFence): the clients of a failed node are being put on the blocklist.

@@ -26,8 +26,12 @@ import (
 	"github.com/rbd-rescue/rbd-rescue/volume"
 )
 
-// reconcileTimeout bounds one look at all waiting pods.
-const reconcileTimeout = 30 * time.Second
+const (
+	// reconcileTimeout bounds one look at all waiting pods.
+	reconcileTimeout = 30 * time.Second
+	// gateRecheck is when a gate that stays is looked at again: Ceph sends no watch event (S9).
+	gateRecheck = 5 * time.Second
+)
 
 // allFlags is the one thing that is reconciled: the set of flags. It is empty as long as no node has failed.
 var allFlags = reconcile.Request{NamespacedName: client.ObjectKey{Name: "flags"}}
@@ -35,7 +39,7 @@ var allFlags = reconcile.Request{NamespacedName: client.ObjectKey{Name: "flags"}
 // Controller keeps the flags.
 type Controller struct {
 	Client client.Client
-	// Live reads the API itself: the nodes, before a gate is opened.
+	// Live reads the API itself: what gates are decided on, before one is opened.
 	Live      client.Reader
 	Observer  *observe.Observer
 	Announcer *announce.Announcer
@@ -84,13 +88,19 @@ func (c *Controller) Reconcile(ctx context.Context, _ reconcile.Request) (reconc
 		}
 	}
 	var failed []error // one pod that cannot be flagged must not hold up the others
+	result, views := reconcile.Result{}, c.views(ctx)
 	for _, pod := range waiting {
 		failed = append(failed, c.flag(ctx, pod, waitsFor(pod, held)))
-		if plan.Gated(pod) {
-			failed = append(failed, c.openGate(ctx, pod))
+		if !plan.Gated(pod) {
+			continue
+		}
+		opened, err := c.openGate(ctx, pod, views)
+		failed = append(failed, err)
+		if !opened {
+			result.RequeueAfter = gateRecheck
 		}
 	}
-	return reconcile.Result{}, errors.Join(failed...)
+	return result, errors.Join(failed...)
 }
 
 // waitsFor are the held volumes that keep a pod from running: those of other nodes than its own.
@@ -100,7 +110,7 @@ func waitsFor(pod *corev1.Pod, held volume.HeldClaims) []v1alpha1.HeldVolume {
 	}
 	var volumes []v1alpha1.HeldVolume
 	for _, v := range held.Of(volume.Claims(pod, pod.Namespace)) {
-		if v.Node != pod.Spec.NodeName {
+		if v.Node != pod.Spec.NodeName && (!v.Shared || pod.Status.Phase == corev1.PodPending) { // one that runs does so by right
 			volumes = append(volumes, v)
 		}
 	}

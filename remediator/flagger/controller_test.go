@@ -19,13 +19,16 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
 	"github.com/rbd-rescue/rbd-rescue/api/v1alpha1"
+	"github.com/rbd-rescue/rbd-rescue/ceph"
+	"github.com/rbd-rescue/rbd-rescue/ceph/cephtest"
 	"github.com/rbd-rescue/rbd-rescue/remediator/announce"
 	"github.com/rbd-rescue/rbd-rescue/remediator/observe"
 )
 
 const (
-	heldByA = `[{"claim":"shop/data","volume":"pv","node":"node-a"}]`
-	told    = "Warning VolumeHeld Waiting: claim shop/data (volume pv) is still held by node node-a, which is NotReady. See: kubectl get nodefences."
+	heldByA   = `[{"claim":"shop/data","volume":"pv","node":"node-a"}]`
+	sharedByA = `[{"claim":"shop/data","volume":"pv","node":"node-a","shared":true}]`
+	told      = "Warning VolumeHeld Waiting: claim shop/data (volume pv) is still held by node node-a, which is NotReady. See: kubectl get nodefences."
 )
 
 type fakeIndexer struct{ *fake.ClientBuilder }
@@ -55,7 +58,18 @@ type cluster struct {
 	ready corev1.ConditionStatus
 	pod   *corev1.Pod
 	// change the other objects; nil for none.
-	change func(*corev1.PersistentVolume, *corev1.Node, *v1alpha1.NodeFence)
+	change func(*others)
+	more   []client.Object
+}
+
+// others are the objects beside the pod, and Ceph.
+type others struct {
+	pv         *corev1.PersistentVolume
+	claim      *corev1.PersistentVolumeClaim
+	node       *corev1.Node
+	fence      *v1alpha1.NodeFence
+	attachment *storagev1.VolumeAttachment // nil for none
+	ceph       *cephtest.Cluster
 }
 
 func waitingPod(f flags, change ...func(*corev1.Pod)) *corev1.Pod {
@@ -71,7 +85,7 @@ func waitingPod(f flags, change ...func(*corev1.Pod)) *corev1.Pod {
 	return pod
 }
 
-func (c cluster) objects() []client.Object {
+func (c cluster) objects() ([]client.Object, *cephtest.Cluster) {
 	node := &corev1.Node{
 		ObjectMeta: metav1.ObjectMeta{Name: "node-a"},
 		Status: corev1.NodeStatus{
@@ -86,29 +100,42 @@ func (c cluster) objects() []client.Object {
 			ClaimRef:    &corev1.ObjectReference{Namespace: "shop", Name: "data"},
 			PersistentVolumeSource: corev1.PersistentVolumeSource{CSI: &corev1.CSIPersistentVolumeSource{
 				Driver: "rbd.csi.ceph.com", VolumeHandle: "h",
+				VolumeAttributes: map[string]string{"clusterID": "c1", "pool": "rbd", "imageName": "img"},
 			}},
 		},
 	}
 	nf := &v1alpha1.NodeFence{
 		ObjectMeta: metav1.ObjectMeta{Name: "node-z-1"}, Spec: v1alpha1.NodeFenceSpec{NodeName: "node-z", BootID: "boot-1"},
 	}
-	if c.change != nil {
-		c.change(pv, node, nf)
-	}
-	return []client.Object{
-		node, pv, nf,
-		&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "shop", Annotations: map[string]string{v1alpha1.AnnotationMode: c.mode}}},
-		&corev1.PersistentVolumeClaim{
+	o := &others{
+		pv: pv, node: node, fence: nf, ceph: cephtest.New(clock),
+		claim: &corev1.PersistentVolumeClaim{
 			ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "data"}, Spec: corev1.PersistentVolumeClaimSpec{VolumeName: "pv"},
 		},
-		&storagev1.VolumeAttachment{
+		attachment: &storagev1.VolumeAttachment{
 			ObjectMeta: metav1.ObjectMeta{Name: "va"},
 			Spec:       storagev1.VolumeAttachmentSpec{NodeName: "node-a", Source: storagev1.VolumeAttachmentSource{PersistentVolumeName: new("pv")}},
 			Status:     storagev1.VolumeAttachmentStatus{Attached: true},
 		},
-		c.pod,
 	}
+	if c.change != nil {
+		c.change(o)
+	}
+	objects := []client.Object{
+		o.pv, o.fence, o.claim, c.pod,
+		&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "shop", Annotations: map[string]string{v1alpha1.AnnotationMode: c.mode}}},
+	}
+	objects = append(objects, c.more...)
+	if o.node != nil {
+		objects = append(objects, o.node)
+	}
+	if o.attachment != nil {
+		objects = append(objects, o.attachment)
+	}
+	return objects, o.ceph
 }
+
+var clock = clocktesting.NewFakePassiveClock(time.Date(2026, 11, 23, 3, 0, 0, 0, time.UTC))
 
 // controller over the cluster; writes counts the patches, refuse gives their error.
 func (c cluster) controller(t *testing.T, writes *int, refuse error) (*Controller, *events.FakeRecorder) {
@@ -117,7 +144,8 @@ func (c cluster) controller(t *testing.T, writes *int, refuse error) (*Controlle
 	if err := errors.Join(clientgoscheme.AddToScheme(scheme), v1alpha1.AddToScheme(scheme)); err != nil {
 		t.Fatal(err)
 	}
-	builder := fake.NewClientBuilder().WithScheme(scheme).WithObjects(c.objects()...).WithInterceptorFuncs(interceptor.Funcs{
+	objects, inMemory := c.objects()
+	builder := fake.NewClientBuilder().WithScheme(scheme).WithObjects(objects...).WithInterceptorFuncs(interceptor.Funcs{
 		Patch: func(ctx context.Context, api client.WithWatch, o client.Object, p client.Patch, opts ...client.PatchOption) error {
 			*writes++
 			if refuse != nil {
@@ -130,9 +158,9 @@ func (c cluster) controller(t *testing.T, writes *int, refuse error) (*Controlle
 		t.Fatal(err)
 	}
 	api, recorder := builder.Build(), events.NewFakeRecorder(10)
-	clock := clocktesting.NewFakePassiveClock(time.Date(2026, 11, 23, 3, 0, 0, 0, time.UTC))
+	clusters := ceph.NewClusters(map[string]ceph.Dial{"c1": func(context.Context) (ceph.Conn, error) { return inMemory, nil }})
 	return &Controller{
-		Client: api, Live: api, Observer: &observe.Observer{Reader: api, Clock: clock}, Announcer: announce.New(recorder, clock),
+		Client: api, Live: api, Observer: &observe.Observer{Reader: api, Clock: clock, Clusters: clusters}, Announcer: announce.New(recorder, clock),
 	}, recorder
 }
 
@@ -143,7 +171,6 @@ func TestReconcile(t *testing.T) {
 	}
 	finished := func(pod *corev1.Pod) { pod.Status.Phase = corev1.PodSucceeded }
 	onFailedNode := func(pod *corev1.Pod) { pod.Spec.NodeName = "node-a" }
-	unscheduled := func(pod *corev1.Pod) { pod.Spec.NodeName = "" }
 	bare := func(pod *corev1.Pod) { pod.Labels, pod.Annotations = nil, nil }
 
 	for name, test := range map[string]struct {
@@ -190,6 +217,25 @@ func TestReconcile(t *testing.T) {
 		"does not flag a pod that is Terminating": {
 			cluster: cluster{mode: "rescue", ready: corev1.ConditionUnknown, pod: waitingPod(unflagged(), terminating)},
 			want:    unflagged(),
+		},
+		"does not flag a pod that runs with a ReadWriteMany volume by right": {
+			cluster: cluster{mode: "rescue", ready: corev1.ConditionUnknown, pod: waitingPod(unflagged(), running), change: readWriteMany},
+			want:    unflagged(),
+		},
+		"flags a pod that waits for a ReadWriteMany volume of a node whose kubelet says that it is not Ready": {
+			cluster: cluster{mode: "rescue", ready: corev1.ConditionFalse, pod: waitingPod(unflagged(), unscheduled), change: readWriteMany},
+			want:    flagged(sharedByA), writes: 1, told: []string{told},
+		},
+		"does not flag a pod for another volume of such a node, which may still let it go": {
+			cluster: cluster{mode: "rescue", ready: corev1.ConditionFalse, pod: waitingPod(unflagged(), unscheduled)},
+			want:    unflagged(),
+		},
+		"flags a pod for a volume that needs no attachment and that a pod of the failed node uses": {
+			cluster: cluster{
+				mode: "rescue", ready: corev1.ConditionUnknown, pod: waitingPod(unflagged(), unscheduled), change: noTrace,
+				more: []client.Object{noAttachmentRequired(), podOnNodeA()},
+			},
+			want: flagged(sharedByA), writes: 1, told: []string{told},
 		},
 		"does not flag the failed node's own pod": {
 			cluster: cluster{mode: "rescue", ready: corev1.ConditionUnknown, pod: waitingPod(unflagged(), onFailedNode)},

@@ -3,112 +3,127 @@ package observe
 import (
 	"context"
 	"fmt"
-	"maps"
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/rbd-rescue/rbd-rescue/api/v1alpha1"
+	"github.com/rbd-rescue/rbd-rescue/ceph"
 	"github.com/rbd-rescue/rbd-rescue/remediator/plan"
 	"github.com/rbd-rescue/rbd-rescue/volume"
 )
 
-// Holders are the nodes that are not Ready, or gone, and hold a ReadWriteMany volume of a pod. How the nodes are is read by
-// nodes, which may be the API itself; all else is older than a node's failure, so that the cache has it.
-func (o *Observer) Holders(ctx context.Context, nodes client.Reader, pod *corev1.Pod) ([]plan.Holder, error) {
-	var holders []plan.Holder
+// GateView reads what gates are decided on, from the cache or from the API itself.
+func GateView(ctx context.Context, from client.Reader) (plan.GateView, error) {
+	view := plan.GateView{Nodes: map[string]*corev1.Node{}}
+	var nodes corev1.NodeList
+	if err := from.List(ctx, &nodes, client.UnsafeDisableDeepCopy); err != nil {
+		return view, fmt.Errorf("listing nodes: %w", err)
+	}
+	for i := range nodes.Items {
+		view.Nodes[nodes.Items[i].Name] = &nodes.Items[i]
+	}
+	var attachments storagev1.VolumeAttachmentList
+	if err := from.List(ctx, &attachments, client.UnsafeDisableDeepCopy); err != nil {
+		return view, fmt.Errorf("listing VolumeAttachments: %w", err)
+	}
+	for i := range attachments.Items {
+		view.Attachments = append(view.Attachments, &attachments.Items[i])
+	}
+	var fences v1alpha1.NodeFenceList
+	if err := from.List(ctx, &fences, client.UnsafeDisableDeepCopy); err != nil {
+		return view, fmt.Errorf("listing NodeFences: %w", err)
+	}
+	for i := range fences.Items {
+		view.Fences = append(view.Fences, &fences.Items[i])
+	}
+	return view, nil
+}
+
+// SharedVolumes are the RBD volumes of a pod that Kubernetes would let it have beside another node. They and the pods on
+// failed nodes are older than the failure, so that the cache has them.
+func (o *Observer) SharedVolumes(ctx context.Context, pod *corev1.Pod) ([]plan.SharedVolume, error) {
+	var shared []plan.SharedVolume
 	for _, claim := range volume.Claims(pod, pod.Namespace) {
-		v, found, err := o.shared(ctx, claim)
-		if err != nil {
-			return nil, err
-		}
-		if !found {
-			continue
-		}
-		names, err := o.holding(ctx, v)
+		names, err := o.volumesOf(ctx, claim)
 		if err != nil {
 			return nil, err
 		}
 		for _, name := range names {
-			node := &corev1.Node{}
-			switch err := nodes.Get(ctx, client.ObjectKey{Name: name}, node); {
-			case apierrors.IsNotFound(err):
-				node = nil
-			case err != nil:
-				return nil, fmt.Errorf("reading node %s: %w", name, err)
-			case volume.Ready(node):
-				continue
-			}
-			fences, err := o.fencesOf(ctx, name)
+			v, found, err := o.sharedVolume(ctx, name)
 			if err != nil {
 				return nil, err
 			}
-			holders = append(holders, plan.Holder{NodeName: name, Node: node, Volume: v, Fences: fences})
+			if !found {
+				continue
+			}
+			if v.Users, err = o.Users(ctx, claim); err != nil {
+				return nil, err
+			}
+			shared = append(shared, v)
 		}
 	}
-	return holders, nil
+	return shared, nil
 }
 
-// shared is the ReadWriteMany RBD volume of a claim.
-func (o *Observer) shared(ctx context.Context, claim types.NamespacedName) (v volume.Volume, found bool, err error) {
-	name, err := o.boundTo(ctx, claim)
-	if name == "" || err != nil {
-		return v, false, err
+// volumesOf are the PersistentVolumes of a claim: that which it is bound to, and those that are bound to it. Made anew by
+// hand, the two sides may not agree yet.
+func (o *Observer) volumesOf(ctx context.Context, claim types.NamespacedName) ([]string, error) {
+	var pvs corev1.PersistentVolumeList
+	if err := o.Reader.List(ctx, &pvs, client.MatchingFields{indexVolumeClaim: claim.String()}, client.UnsafeDisableDeepCopy); err != nil {
+		return nil, fmt.Errorf("finding the PersistentVolumes of claim %s: %w", claim, err)
 	}
+	names := make([]string, len(pvs.Items))
+	for i := range pvs.Items {
+		names[i] = pvs.Items[i].Name
+	}
+	bound, err := o.boundTo(ctx, claim)
+	if bound != "" && !slices.Contains(names, bound) {
+		names = append(names, bound)
+	}
+	return names, err
+}
+
+func (o *Observer) sharedVolume(ctx context.Context, name string) (v plan.SharedVolume, found bool, err error) {
 	var pv corev1.PersistentVolume
 	if err := o.Reader.Get(ctx, client.ObjectKey{Name: name}, &pv); err != nil {
 		return v, false, ignoreNotFound(err, "reading PersistentVolume "+name)
 	}
-	if !volume.IsRBD(&pv) {
+	if !volume.IsRBD(&pv) || volume.ReadOnlyModes(&pv) {
 		return v, false, nil
 	}
-	v, _ = volume.Parse(&pv) // a volume of an unknown form is refused, but held all the same
-	return v, v.Shared, nil
+	parsed, _, err := o.parse(ctx, &pv) // a volume of an unknown form is refused, but held all the same
+	return plan.SharedVolume{Volume: parsed, Record: Record(&pv)}, parsed.Shared, err
 }
 
-// holding are the nodes that hold a volume: it is attached to them, or in use as they said last, or used by a pod on them.
-func (o *Observer) holding(ctx context.Context, v volume.Volume) ([]string, error) {
-	names := map[string]bool{}
-	var attachments storagev1.VolumeAttachmentList
-	if err := o.Reader.List(ctx, &attachments, client.MatchingFields{indexAttachmentVolume: v.Name}, client.UnsafeDisableDeepCopy); err != nil {
-		return nil, fmt.Errorf("listing the VolumeAttachments of PersistentVolume %s: %w", v.Name, err)
-	}
-	for i := range attachments.Items {
-		names[attachments.Items[i].Spec.NodeName] = true
-	}
-	users, err := o.Users(ctx, v.Claim)
+// Proof asks Ceph whether every placement group that serves a volume has the OSD map with the present blocklist. What Ceph
+// does not tell is in the answer.
+func (o *Observer) Proof(ctx context.Context, v volume.Volume) plan.Cluster {
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	c := plan.Cluster{Known: o.Clusters.Known(v.ClusterID)}
+	conn, err := o.Clusters.Get(ctx, v.ClusterID)
 	if err != nil {
-		return nil, err
+		c.Error = err
+		return c
 	}
-	for _, pod := range users {
-		if pod.Spec.NodeName != "" && !volume.Finished(pod) {
-			names[pod.Spec.NodeName] = true
-		}
+	if c.Map, c.Error = conn.ReadOSDMap(ctx); c.Error != nil {
+		return c
 	}
-	var nodes corev1.NodeList
-	if err := o.Reader.List(ctx, &nodes, client.UnsafeDisableDeepCopy); err != nil {
-		return nil, fmt.Errorf("listing nodes: %w", err)
+	use, err := conn.Inspect(ctx, ceph.Image{Pool: v.Pool, Namespace: v.Namespace, Name: v.Image})
+	if err != nil {
+		c.BarrierError = fmt.Errorf("finding the data pool: %w", err)
+		return c
 	}
-	for i := range nodes.Items {
-		if slices.Contains(nodes.Items[i].Status.VolumesInUse, corev1.UniqueVolumeName(v.UniqueName)) {
-			names[nodes.Items[i].Name] = true
-		}
+	pools := []ceph.PoolRef{{Pool: v.Pool, Namespace: v.Namespace}}
+	if use.DataPool != "" {
+		pools = append(pools, ceph.PoolRef{Pool: use.DataPool, Namespace: v.Namespace})
 	}
-	return slices.Sorted(maps.Keys(names)), nil
-}
-
-func (o *Observer) fencesOf(ctx context.Context, node string) ([]*v1alpha1.NodeFence, error) {
-	var list v1alpha1.NodeFenceList
-	if err := o.Reader.List(ctx, &list, client.MatchingFields{indexFenceNode: node}, client.UnsafeDisableDeepCopy); err != nil {
-		return nil, fmt.Errorf("listing the NodeFences of node %s: %w", node, err)
+	if c.BarrierError = conn.Barrier(ctx, c.Map, pools); c.BarrierError == nil {
+		c.Barrier = c.Map.Epoch
 	}
-	fences := make([]*v1alpha1.NodeFence, len(list.Items))
-	for i := range list.Items {
-		fences[i] = &list.Items[i]
-	}
-	return fences, nil
+	return c
 }

@@ -6,15 +6,16 @@ import (
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
-	storagev1 "k8s.io/api/storage/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/rbd-rescue/rbd-rescue/api/v1alpha1"
+	"github.com/rbd-rescue/rbd-rescue/remediator/plan"
 	"github.com/rbd-rescue/rbd-rescue/volume"
 )
 
-// HeldClaims are the claims of opted-in namespaces whose RBD volumes failed nodes hold, or nodes that are being fenced.
+// HeldClaims are the claims of opted-in namespaces whose RBD volumes failed nodes hold, or nodes that are being fenced. A node
+// that is not Ready holds those which Kubernetes would let another node have as well.
 func (o *Observer) HeldClaims(ctx context.Context) (volume.HeldClaims, error) {
 	nodes, err := o.FailedNodes(ctx)
 	if err != nil {
@@ -24,16 +25,21 @@ func (o *Observer) HeldClaims(ctx context.Context) (volume.HeldClaims, error) {
 	if err != nil {
 		return nil, err
 	}
-	nodes = append(nodes, fenced...)
-	slices.Sort(nodes)
-	nodes = slices.Compact(nodes)
+	notReady, err := o.nodesThatAre(ctx, nodeNotReady)
+	if err != nil {
+		return nil, err
+	}
 	held := volume.HeldClaims{}
-	for _, node := range nodes {
+	for _, node := range distinct(nodes, fenced, notReady) {
+		onlyShared := slices.Contains(notReady, node) && !slices.Contains(fenced, node)
 		volumes, err := o.heldBy(ctx, node)
 		if err != nil {
 			return nil, err
 		}
 		for _, v := range volumes {
+			if onlyShared && !v.Shared {
+				continue
+			}
 			policy, err := o.Policy(ctx, v.Claim.Namespace)
 			if err != nil {
 				return nil, err
@@ -44,6 +50,12 @@ func (o *Observer) HeldClaims(ctx context.Context) (volume.HeldClaims, error) {
 		}
 	}
 	return held, nil
+}
+
+func distinct(lists ...[]string) []string {
+	all := slices.Concat(lists...)
+	slices.Sort(all)
+	return slices.Compact(all)
 }
 
 // fencedNodes are those with an active NodeFence.
@@ -61,23 +73,29 @@ func (o *Observer) fencedNodes(ctx context.Context) ([]string, error) {
 	return names, nil
 }
 
-func (o *Observer) heldBy(ctx context.Context, node string) ([]volume.Volume, error) {
-	var attachments storagev1.VolumeAttachmentList
-	if err := o.Reader.List(ctx, &attachments, client.MatchingFields{indexAttachmentNode: node}, client.UnsafeDisableDeepCopy); err != nil {
-		return nil, fmt.Errorf("listing the VolumeAttachments of node %s: %w", node, err)
+// heldBy are the RBD volumes that a node has, but those whose claim is gone: a new claim of that name is another volume.
+func (o *Observer) heldBy(ctx context.Context, name string) ([]volume.Volume, error) {
+	s := plan.Snapshot{NodeName: name}
+	var node corev1.Node
+	switch err := o.Reader.Get(ctx, client.ObjectKey{Name: name}, &node); {
+	case err == nil:
+		s.Node = &node
+	case !apierrors.IsNotFound(err):
+		return nil, fmt.Errorf("reading node %s: %w", name, err)
 	}
-	var failure error
-	held := volume.Held(attachments.Items, func(name string) *corev1.PersistentVolume {
-		var pv corev1.PersistentVolume
-		if err := o.Reader.Get(ctx, client.ObjectKey{Name: name}, &pv); err != nil {
-			if !apierrors.IsNotFound(err) {
-				failure = fmt.Errorf("reading PersistentVolume %s: %w", name, err)
-			}
-			return nil
+	if err := o.pods(ctx, name, &s); err != nil {
+		return nil, err
+	}
+	if err := o.volumes(ctx, name, &s); err != nil {
+		return nil, err
+	}
+	var held []volume.Volume
+	for _, v := range s.Volumes {
+		if v.Claim.Name != "" && !v.ClaimGone && plan.HeldBy(s, v) {
+			held = append(held, v.Volume)
 		}
-		return &pv
-	})
-	return held, failure
+	}
+	return held, nil
 }
 
 // Flagged are the pods that carry the label or the gate.

@@ -7,6 +7,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/rbd-rescue/rbd-rescue/api/v1alpha1"
@@ -22,6 +23,7 @@ const (
 	indexAttachmentNode   = "attachment.node"
 	indexAttachmentVolume = "attachment.volume"
 	indexVolumeUniqueName = "volume.uniqueName"
+	indexVolumeClaim      = "volume.claim"
 	indexVolumeClientIP   = "volume.clientIP"
 	indexNodeState        = "node.state"
 	indexNodeAddress      = "node.address"
@@ -51,6 +53,7 @@ func AddIndexes(ctx context.Context, indexer client.FieldIndexer) error {
 			return nonEmpty(name)
 		}},
 		{&corev1.PersistentVolume{}, indexVolumeUniqueName, volumeUniqueName},
+		{&corev1.PersistentVolume{}, indexVolumeClaim, volumeClaim},
 		{&corev1.PersistentVolume{}, indexVolumeClientIP, volumeClientIPs},
 		{&corev1.Node{}, indexNodeState, nodeState},
 		{&corev1.Node{}, indexNodeAddress, nodeAddresses},
@@ -88,6 +91,13 @@ func volumeUniqueName(o client.Object) []string {
 	}
 	v, _ := volume.Parse(pv)
 	return []string{v.UniqueName}
+}
+
+func volumeClaim(o client.Object) []string {
+	if ref := o.(*corev1.PersistentVolume).Spec.ClaimRef; ref != nil {
+		return []string{types.NamespacedName{Namespace: ref.Namespace, Name: ref.Name}.String()}
+	}
+	return nil
 }
 
 func volumeClientIPs(o client.Object) []string {

@@ -82,21 +82,25 @@ func (o *Observer) kubernetes(ctx context.Context, name string, nf *v1alpha1.Nod
 	case !apierrors.IsNotFound(err):
 		return s, fmt.Errorf("reading node %s: %w", name, err)
 	}
-	var pods corev1.PodList
-	if err := o.Reader.List(ctx, &pods, client.MatchingFields{indexPodNode: name}, client.UnsafeDisableDeepCopy); err != nil {
-		return s, fmt.Errorf("listing the pods of node %s: %w", name, err)
-	}
-	for i := range pods.Items {
-		s.Pods = append(s.Pods, &pods.Items[i])
-	}
 	for _, read := range []func(context.Context, string, *plan.Snapshot) error{
-		o.volumes, o.unfencedClaims, o.policies, o.nodes, o.paused, o.otherFences,
+		o.pods, o.volumes, o.unfencedClaims, o.policies, o.nodes, o.paused, o.otherFences,
 	} {
 		if err := read(ctx, name, &s); err != nil {
 			return s, err
 		}
 	}
 	return s, nil
+}
+
+func (o *Observer) pods(ctx context.Context, name string, s *plan.Snapshot) error {
+	var pods corev1.PodList
+	if err := o.Reader.List(ctx, &pods, client.MatchingFields{indexPodNode: name}, client.UnsafeDisableDeepCopy); err != nil {
+		return fmt.Errorf("listing the pods of node %s: %w", name, err)
+	}
+	for i := range pods.Items {
+		s.Pods = append(s.Pods, &pods.Items[i])
+	}
+	return nil
 }
 
 func (o *Observer) otherFences(ctx context.Context, _ string, s *plan.Snapshot) error {
@@ -174,7 +178,9 @@ func (o *Observer) volume(ctx context.Context, node, name string) (v plan.Volume
 	if !volume.IsRBD(&pv) || volume.ReadOnlyModes(&pv) {
 		return v, false, nil
 	}
-	v.Volume, v.FormError = volume.Parse(&pv)
+	if v.Volume, v.FormError, err = o.parse(ctx, &pv); err != nil {
+		return v, false, err
+	}
 	records, err := ReadRecord(&pv)
 	if record, ok := records[node]; ok {
 		v.Record = &record
@@ -189,6 +195,22 @@ func (o *Observer) volume(ctx context.Context, node, name string) (v plan.Volume
 	}
 	v.Users, err = o.Users(ctx, v.Claim)
 	return v, err == nil, err
+}
+
+// parse reads a PersistentVolume and what its driver says. formError says why its image cannot be told.
+func (o *Observer) parse(ctx context.Context, pv *corev1.PersistentVolume) (v volume.Volume, formError, err error) {
+	v, formError = volume.Parse(pv)
+	if pv.Spec.CSI == nil {
+		return v, formError, nil
+	}
+	var driver storagev1.CSIDriver
+	if err := o.Reader.Get(ctx, client.ObjectKey{Name: pv.Spec.CSI.Driver}, &driver); err != nil {
+		return v, formError, ignoreNotFound(err, "reading CSIDriver "+pv.Spec.CSI.Driver) // without one, attachment is required
+	}
+	if !volume.AttachmentRequired(&driver) {
+		v.NeedsNoAttachment()
+	}
+	return v, formError, nil
 }
 
 // Users are the pods that name a claim, on any node or on none.
@@ -271,8 +293,13 @@ func (o *Observer) policies(ctx context.Context, _ string, s *plan.Snapshot) err
 // Policy of a namespace. One that is gone or going, or whose annotations mean nothing, has not opted in (S6): where a
 // namespace is being deleted its pods are Terminating, but nobody wants their volumes elsewhere.
 func (o *Observer) Policy(ctx context.Context, name string) (v1alpha1.Policy, error) {
+	return Policy(ctx, o.Reader, name)
+}
+
+// Policy reads it from the cache or from the API itself.
+func Policy(ctx context.Context, from client.Reader, name string) (v1alpha1.Policy, error) {
 	var namespace corev1.Namespace
-	if err := o.Reader.Get(ctx, client.ObjectKey{Name: name}, &namespace); err != nil {
+	if err := from.Get(ctx, client.ObjectKey{Name: name}, &namespace); err != nil {
 		return v1alpha1.Policy{}, ignoreNotFound(err, "reading namespace "+name)
 	}
 	if namespace.DeletionTimestamp != nil {

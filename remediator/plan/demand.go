@@ -56,9 +56,19 @@ func usersOn(node string, v Volume) []*corev1.Pod {
 	return users
 }
 
-// heldBy tells whether the node still holds the volume as Kubernetes sees it: attached, in use, or used by a pod there.
-func heldBy(s Snapshot, v Volume) bool {
-	return attachmentTo(s.NodeName, v) != nil || inUse(s.Node, v) || len(usersOn(s.NodeName, v)) > 0
+// HeldBy tells whether the node still holds the volume as Kubernetes sees it: attached, in use, or used by a pod there. One that
+// Kubernetes lets several nodes have is held as long as its NodeFence lists it and has not cut the boot off from it: when
+// Kubernetes has lost its last trace, the boot may still write (S1).
+func HeldBy(s Snapshot, v Volume) bool {
+	return attachmentTo(s.NodeName, v) != nil || inUse(s.Node, v) || len(usersOn(s.NodeName, v)) > 0 || v.Shared && listedAsHeld(s.Fence, v)
+}
+
+func listedAsHeld(nf *v1alpha1.NodeFence, v Volume) bool {
+	if nf == nil || !nf.Active() {
+		return false
+	}
+	entry, listed := entryOf(nf, v.Name)
+	return listed && (entry.Phase == v1alpha1.VolumeHeld || entry.Phase == v1alpha1.VolumeRefused)
 }
 
 // wantedElsewhere tells whether the volume is wanted, and may be moved as far as its namespace goes.

@@ -78,7 +78,7 @@ func nodeEvent(s Snapshot, reason, note string) Event {
 func wantedVolumes(s Snapshot) []Volume {
 	var wanted []Volume
 	for _, v := range s.Volumes {
-		if heldBy(s, v) && wantedElsewhere(s, v) {
+		if HeldBy(s, v) && wantedElsewhere(s, v) {
 			wanted = append(wanted, v)
 		}
 	}

@@ -3,5 +3,5 @@
 // lift. No client, no clock, no logger: a decision can be read, printed and tested without a cluster.
 //
 // To audit the safety rules read this package alone: breaker.go keeps S7, clients.go S2, verify.go and release.go S1 and
-// S6, renew.go S4, lift.go S3; next.go puts them in order. S5 holds because no pod annotation is in the Snapshot's reach.
+// S6, renew.go S4, lift.go S3, gate.go S9; next.go puts them in order. S5 holds because no pod annotation is in the Snapshot's reach.
 package plan

@@ -118,7 +118,7 @@ func MayFenceHost(s Snapshot, clusterID string) bool {
 	}
 	for _, v := range s.Volumes {
 		var clients sources
-		if v.ClusterID != clusterID || v.FormError != nil || v.UseError != nil || !heldBy(s, v) {
+		if v.ClusterID != clusterID || v.FormError != nil || v.UseError != nil || !HeldBy(s, v) {
 			continue
 		}
 		known, r := collect(s, v, &clients)

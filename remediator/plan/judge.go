@@ -27,7 +27,7 @@ func (j judgement) free() bool { return j.refused == nil && j.waiting == "" }
 func judge(s Snapshot) map[string]judgement {
 	judgements := map[string]judgement{}
 	for _, v := range s.Volumes {
-		if heldBy(s, v) && optedIn(s, v) {
+		if HeldBy(s, v) && optedIn(s, v) {
 			judgements[v.Name] = judgeAlone(s, v)
 		}
 	}
@@ -122,7 +122,7 @@ func heldVolumes(s Snapshot, pod *corev1.Pod) []Volume {
 	var volumes []Volume
 	for _, claim := range volume.Claims(pod, pod.Namespace) {
 		for _, v := range s.Volumes {
-			if v.Claim == claim && heldBy(s, v) {
+			if v.Claim == claim && HeldBy(s, v) {
 				volumes = append(volumes, v)
 			}
 		}

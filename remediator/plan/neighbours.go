@@ -14,7 +14,7 @@ import (
 func neighbours(s Snapshot, clusterID string, clients []ceph.Address, moved func(Volume) bool) []Volume {
 	var list []Volume
 	for _, v := range s.Volumes {
-		if heldBy(s, v) && !moved(v) && sameCluster(s, v.ClusterID, clusterID) && cutOff(s, v, clients) {
+		if HeldBy(s, v) && !moved(v) && sameCluster(s, v.ClusterID, clusterID) && cutOff(s, v, clients) {
 			list = append(list, v)
 		}
 	}

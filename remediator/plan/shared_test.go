@@ -65,6 +65,20 @@ func TestNextWithAReadWriteManyVolume(t *testing.T) {
 				Steps: []string{taint, fence}, Events: started,
 			},
 		},
+		"S1: fences for a pod that is gated when Kubernetes has forgotten what the node had": {
+			snapshot: incident(shared, fencing, withoutOldPod, gatedPod, func(s *Snapshot) {
+				s.Node, s.Volumes[0].Attachments = nil, s.Volumes[0].Attachments[1:]
+				s.Fence.Status = v1alpha1.NodeFenceStatus{
+					Phase: v1alpha1.PhaseRefused, Times: s.Fence.Status.Times,
+					Volumes: []v1alpha1.FencedVolume{{PersistentVolume: "pv-1", Phase: v1alpha1.VolumeRefused, Reason: v1alpha1.ReasonForeignClient}},
+				}
+				s.Fence.Spec.Clients = []string{deadClient}
+			}),
+			want: effect{
+				Phase: v1alpha1.PhaseFencing, Fenced: "FenceUnproven", Volume: "Held Waiting",
+				Steps: []string{fence}, Events: []string{"NodeFence FenceStarted"},
+			},
+		},
 		"has recovered once no pod waits any more": {
 			snapshot: incident(shared, released, runsElsewhereToo),
 			want: effect{

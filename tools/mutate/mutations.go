@@ -145,27 +145,47 @@ var mutations = []mutation{
 	},
 	{
 		"S1", "a gate opens before the fence is proven", plan + "gate.go",
-		"!meta.IsStatusConditionTrue(nf.Status.Conditions, v1alpha1.ConditionFenced)", "false",
+		"c.Address == address && c.Epoch > 0", "c.Address == address && c.Epoch >= 0",
 	},
 	{
 		"S1", "a gate opens while a failed node holds the volume", plan + "gate.go",
-		"if fence == \"\" {", "if fence == \"never\" {",
+		"case !volume.Ready(node):", "case !volume.Ready(node) && node.Name == \"\":",
+	},
+	{
+		"S1", "a gate opens when Kubernetes forgets what a node holds", plan + "gate.go",
+		"listed && nf.Active() && !answers(", "listed && nf.Active() && nf.Name == \"\" && !answers(",
 	},
 	{
 		"S1", "a gate opens by a cache that has not heard of the failure", "remediator/flagger/gate.go",
 		"[]client.Reader{c.Client, c.Live}", "[]client.Reader{c.Client}",
 	},
 	{
+		"S1", "a gate opens by a proof that is over", "remediator/flagger/gate.go",
+		"missing != \"\" {", "missing == \"never\" {",
+	},
+	{
+		"S1", "a volume that Kubernetes has forgotten is no longer held", plan + "demand.go",
+		"v.Shared && listedAsHeld(s.Fence, v)", "v.Shared && v.Name == \"\" && listedAsHeld(s.Fence, v)",
+	},
+	{
 		"S9", "a gate stays when the namespace opts out", plan + "gate.go",
 		"if policy.Mode != v1alpha1.ModeRescue {", "if false {",
 	},
 	{
-		"S9", "a gate stays when the node is Ready again", "remediator/observe/gate.go",
-		"case volume.Ready(node):", "case volume.Ready(node) && node.Name == \"\":",
+		"S9", "a gate stays when the node is Ready again", plan + "gate.go",
+		"case !volume.Ready(node):", "default:",
+	},
+	{
+		"S9", "a gate stays when a person has said that the boot is over", plan + "gate.go",
+		"case h.Over:", "case h.Over && h.NodeName == \"\":",
 	},
 	{
 		"S9", "a gate never opens", "remediator/flagger/controller.go",
-		"if plan.Gated(pod) {\n			failed", "if plan.Gated(pod) && pod.Name == \"\" {\n			failed",
+		"if !plan.Gated(pod) {", "if !plan.Gated(pod) || pod.Name != \"\" {",
+	},
+	{
+		"S9", "a gate that stays is never looked at again", "remediator/flagger/controller.go",
+		"result.RequeueAfter = gateRecheck", "_ = gateRecheck",
 	},
 	{
 		"S8", "an entry is written that the status does not know", plan + "fence.go",
