@@ -234,11 +234,13 @@ func TestAttacherDownDuringTheRelease(t *testing.T) {
 	s.proveData(db)
 }
 
-// The Node object is deleted: the records tell which boot of which machine it was.
+// The Node object is deleted: the records tell which boot of which machine it was. The next pod of a ReadWriteMany volume is
+// gated all the same.
 func TestNodeObjectDeleted(t *testing.T) {
 	s := begin(t, v1alpha1.ModeRescue)
 	s.workload("located", "node-a", false, patience)
 	db := s.workload("db", "node-b", true, 5*time.Minute)
+	vm := s.workloadOf(lab.WorkloadOptions{Namespace: s.namespace, Name: "vm", On: "node-b", Patience: 5 * time.Minute, ReadWriteMany: true})
 	s.must(s.lab.Nodes["node-b"].Freeze())
 	s.notReady("node-b")
 	s.must(s.lab.Client.Delete(s.ctx, &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "node-b"}}))
@@ -247,11 +249,15 @@ func TestNodeObjectDeleted(t *testing.T) {
 		return node != "" && node != "node-b", err
 	})
 	s.wrote(db, "node-b")
+	s.runsElsewhere(vm, "node-b")
+	s.told(v1alpha1.ReasonGateOpened, "Pod", vm.Name)
+	s.wrote(vm, "node-b")
 	s.must(s.lab.Nodes["node-b"].Thaw())
 	s.refused(db, "node-b")
+	s.refused(vm, "node-b")
 	s.must(s.lab.Nodes["node-b"].Reboot(s.ctx))
 	s.reaches("node-b", v1alpha1.PhaseLifted)
-	s.proveData(db)
+	s.proveData(db, vm)
 }
 
 // Three of four nodes are gone at once, and back: nothing is fenced.

@@ -14,12 +14,13 @@ import (
 	"github.com/rbd-rescue/rbd-rescue/volume"
 )
 
-// The CSIDriver says attachRequired=false: there is no VolumeAttachment, the pods alone tell who holds the volume.
+// The CSIDriver says attachRequired=false: there is no VolumeAttachment, the pods alone tell who holds the volume, and nothing
+// but the gate keeps the next one from it until the fence is proven, which takes until Ceph's monitor is back.
 func TestNoAttachmentRequired(t *testing.T) {
 	s := begin(t, v1alpha1.ModeRescue)
 	s.must(s.lab.Kube.RequireAttachment(s.ctx, false))
 	t.Cleanup(func() { s.must(s.lab.Kube.RequireAttachment(s.ctx, true)) }) // before the lab is healed
-	db := s.workload("db", "node-b", true, patience)
+	db := s.workload("db", "node-b", false, patience)
 	var attachments storagev1.VolumeAttachmentList
 	s.must(s.lab.Client.List(s.ctx, &attachments))
 	for _, va := range attachments.Items {
@@ -27,7 +28,11 @@ func TestNoAttachmentRequired(t *testing.T) {
 			t.Fatalf("it is attached: %v", va)
 		}
 	}
-	s.must(s.lab.Nodes["node-b"].KillKubelet())
+	s.must(s.lab.Ceph.StopMon(s.ctx))
+	s.must(s.lab.Nodes["node-b"].KillKubelet()) // its writer goes on
+	s.gated(db)
+	s.told(v1alpha1.ReasonGateClosed, "Pod", db.Name)
+	s.must(s.lab.Ceph.StartMon(s.ctx))
 	s.movesAway("node-b", db)
 	s.refused(db, "node-b")
 	s.reaches("node-b", v1alpha1.PhaseRecovered)

@@ -20,6 +20,7 @@ func TestReadWriteManyBlockIsGatedUntilTheFence(t *testing.T) {
 	s.must(s.lab.Ceph.StopMon(s.ctx))
 	s.must(s.lab.Nodes["node-c"].KillKubelet()) // its writer goes on
 	s.gated(vm)
+	s.told(v1alpha1.ReasonGateClosed, "Pod", vm.Name)
 	s.never(5*time.Second, "scheduled", func() (bool, error) { return s.gatedPod(vm) == nil, nil })
 	s.must(s.lab.Ceph.StartMon(s.ctx))
 	s.runsElsewhere(vm, "node-c")
