@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// Dir is where e2e/install-packages leaves the kernel, in the folder of the lab's programs.
+// Dir is where e2e/install-vm leaves the kernel, in the folder of the lab's programs.
 const Dir = "vm"
 
 // moduleNames in the order in which they are loaded: each needs those before it (facts/krbd.md).
@@ -25,19 +25,19 @@ type Kernel struct {
 	Modules []string
 }
 
-// Unavailable tells why there is no kernel or no qemu on this machine; empty if e2e/install-packages got both.
+// Unavailable tells why there is no kernel or no qemu on this machine; empty if e2e/install-vm got both.
 func Unavailable(dir string) string {
 	reason, err := os.ReadFile(filepath.Join(dir, "unavailable"))
 	if err == nil {
 		return strings.TrimSpace(string(reason))
 	}
 	if _, err := os.Stat(filepath.Join(dir, "kernel")); err != nil {
-		return "run e2e/install-packages first"
+		return "run e2e/install-vm first"
 	}
 	return ""
 }
 
-// FindKernel finds what e2e/install-packages left in dir.
+// FindKernel finds what e2e/install-vm left in dir.
 func FindKernel(dir string) (Kernel, error) {
 	images, err := filepath.Glob(filepath.Join(dir, "kernel", "boot", "vmlinuz-*"))
 	if err != nil || len(images) != 1 {
