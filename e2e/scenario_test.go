@@ -55,7 +55,8 @@ func begin(t *testing.T, mode v1alpha1.Mode) *scenario {
 		t.Fatalf("not tried: the lab did not heal after %s", broken)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
-	s := &scenario{T: t, ctx: ctx, lab: shared, namespace: strings.ToLower(strings.TrimPrefix(t.Name(), "Test")), began: time.Now()}
+	s := &scenario{T: t, ctx: ctx, lab: shared, began: time.Now()}
+	s.namespace = strings.ToLower(strings.ReplaceAll(strings.TrimPrefix(t.Name(), "Test"), "/", "-"))
 	s.namespace = s.namespace[:min(len(s.namespace), 40)]
 	t.Cleanup(func() {
 		defer cancel()

@@ -43,6 +43,8 @@ type WorkloadOptions struct {
 	InTree bool
 	// Ceph holds the image; the lab's own cluster if nil.
 	Ceph *Site
+	// IgnoresFence lets its pods be scheduled to a node that rbd-rescue has fenced.
+	IgnoresFence bool
 	// Features of the image; layering alone if empty, as ceph-csi makes them.
 	Features []string
 }
@@ -170,6 +172,9 @@ func (w *Workload) podSpec(o WorkloadOptions) corev1.PodSpec {
 			Key: key, Operator: corev1.TolerationOpExists, Effect: corev1.TaintEffectNoExecute,
 			TolerationSeconds: new(int64(o.Patience / time.Second)),
 		})
+	}
+	if o.IgnoresFence {
+		spec.Tolerations = append(spec.Tolerations, corev1.Toleration{Key: v1alpha1.TaintFenced, Operator: corev1.TolerationOpExists})
 	}
 	if o.On != "" {
 		spec.Affinity = &corev1.Affinity{NodeAffinity: &corev1.NodeAffinity{

@@ -1,7 +1,8 @@
 //go:build librados
 
-// Command lab-csi is a node's CSI plugin in the lab, by ceph-csi's name. It stands for the node's kernel and containers as
-// well: it holds the images open by librbd, with one client for all of them as krbd has, and runs the writers.
+// Command lab-csi is a node's CSI plugin in the lab, by ceph-csi's name. It stands for the node's containers as well, and runs
+// the writers. It stands for the kernel, too, where the node has no VM: it holds the images open by librbd, with one client
+// for all of them as krbd has.
 package main
 
 import (
@@ -15,6 +16,7 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	"google.golang.org/grpc"
@@ -22,6 +24,9 @@ import (
 )
 
 const driver = "rbd.csi.ceph.com"
+
+// bootWithin is how long a VM may take, on a busy machine without KVM.
+const bootWithin = time.Minute
 
 func main() {
 	var o options
@@ -32,30 +37,45 @@ func main() {
 	flag.StringVar(&o.user, "user", "", "Ceph user without client.")
 	flag.StringVar(&o.ackDir, "ack-dir", "", "folder for the logs of acknowledged writes")
 	flag.BoolVar(&o.clientPerImage, "client-per-image", false, "give every image a client of its own, as rbd-nbd does")
+	flag.StringVar(&o.machine, "machine", "", "address of the VM whose kernel maps the images (lab-vm); empty to open them by librbd")
 	write := flag.String("write", "", "clusterID/pool/image: serve nobody, and write to this image until the end, as a kubelet without CSI would have it")
 	flag.Parse()
 	log.SetFlags(log.Lmicroseconds)
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
 	err := func() error {
 		defer stop()
-		if *write != "" {
-			return writeTo(ctx, o, *write)
+		m, err := newMapper(ctx, o)
+		if err != nil {
+			return err
 		}
-		return run(ctx, o, *endpoint, *registrationSocket)
+		if *write != "" {
+			return writeTo(ctx, o, m, *write)
+		}
+		return serve(ctx, newNode(o, m), *endpoint, *registrationSocket)
 	}()
 	if err != nil {
 		log.Fatal(err)
 	}
 }
 
+// newMapper waits for the VM: before, no kubelet finds the plugin.
+func newMapper(ctx context.Context, o options) (mapper, error) {
+	if o.machine == "" {
+		return newLibrary(o), nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, bootWithin)
+	defer cancel()
+	return dialKernel(ctx, o)
+}
+
 // writeTo writes to one image until ctx ends.
-func writeTo(ctx context.Context, o options, spec string) error {
+func writeTo(ctx context.Context, o options, m mapper, spec string) error {
 	parts := strings.Split(spec, "/")
 	if len(parts) != 3 {
 		return fmt.Errorf("the image to write to is %q, not clusterID/pool/image", spec)
 	}
 	name := parts[2]
-	images := newImages(o)
+	images := newImages(m)
 	if err := images.open(ctx, name, imageRef{parts[0], parts[1], name}, false); err != nil {
 		return err
 	}
@@ -69,10 +89,10 @@ func writeTo(ctx context.Context, o options, spec string) error {
 	return images.close(name)
 }
 
-func run(ctx context.Context, o options, endpoint, registrationSocket string) error {
+func serve(ctx context.Context, n *node, endpoint, registrationSocket string) error {
 	plugin := grpc.NewServer(grpc.UnaryInterceptor(logged))
 	csi.RegisterIdentityServer(plugin, identity{})
-	csi.RegisterNodeServer(plugin, newNode(o))
+	csi.RegisterNodeServer(plugin, n)
 	registrar := grpc.NewServer()
 	registration.RegisterRegistrationServer(registrar, registrationServer{endpoint: strings.TrimPrefix(endpoint, "unix://")})
 	failed := make(chan error, 2)

@@ -29,8 +29,8 @@ type node struct {
 	writers map[string]*writer // by target path
 }
 
-func newNode(o options) *node {
-	return &node{options: o, images: newImages(o), mounter: mount.New(""), busy: map[string]bool{}, writers: map[string]*writer{}}
+func newNode(o options, m mapper) *node {
+	return &node{options: o, images: newImages(m), mounter: mount.New(""), busy: map[string]bool{}, writers: map[string]*writer{}}
 }
 
 // alone lets one call work on a volume at a time, as ceph-csi does: a call that hangs holds up no other volume, and the

@@ -100,9 +100,8 @@ func (b *bench) image() string {
 }
 
 func (b *bench) plugin(name string, clientPerImage bool) *plugin {
-	return &plugin{b, newNode(options{
-		node: name, user: "csi-rbd-node", clustersFile: b.clusters, ackDir: b.acks(), clientPerImage: clientPerImage,
-	})}
+	o := options{node: name, user: "csi-rbd-node", clustersFile: b.clusters, ackDir: b.acks(), clientPerImage: clientPerImage}
+	return &plugin{b, newNode(o, newLibrary(o))}
 }
 
 // watcher is the one client that has the image open.
@@ -261,8 +260,8 @@ func hangs(b *bench) {
 	b.must(eventually(func() error { return p.unpublish(x) }))
 	b.must(eventually(func() error { return p.unstage(y) }))
 	b.must(p.unstage(x))
-	if n := len(p.node.images.byID); n != 0 || len(p.node.images.shared) != 0 {
-		b.Errorf("%d images are left, and the client %v", n, p.node.images.shared)
+	if n, clients := len(p.node.images.byID), p.node.images.mapper.(*library).shared; n != 0 || len(clients) != 0 {
+		b.Errorf("%d images are left, and the clients %v", n, clients)
 	}
 	if watchers, err := b.ceph.Watchers(b.ctx, ceph.Pool, x); err != nil || !slices.Equal(watchers, nil) {
 		b.Errorf("watchers %v, %v", watchers, err)

@@ -23,7 +23,7 @@ func startWriter(i *image, o options) *writer {
 	w := &writer{cancel: cancel, done: make(chan struct{})}
 	i.writers.Go(func() {
 		defer close(w.done)
-		if err := (&workload.Writer{Image: i, Name: i.name, Size: i.size, Node: o.node, AckDir: o.ackDir}).Run(ctx); err != nil {
+		if err := (&workload.Writer{Image: i, Name: i.name, Size: i.Size(), Node: o.node, AckDir: o.ackDir}).Run(ctx); err != nil {
 			log.Printf("the writer of image %s ended: %v", i.name, err)
 		}
 	})

@@ -34,6 +34,7 @@ const (
 	LabKube     = "lab-kube"
 	CSIAttacher = "csi-attacher"
 	LabCSI      = "lab-csi"
+	LabVM       = "lab-vm"
 	RBDRescue   = "rbd-rescue"
 )
 
@@ -42,6 +43,7 @@ var programs = []program{
 	{name: LabKube, pkg: "./cmd/lab-kube", kubernetesVersion: true},
 	{name: CSIAttacher, pkg: "github.com/kubernetes-csi/external-attacher/v4/cmd/csi-attacher"},
 	{name: LabCSI, pkg: "./cmd/lab-csi", librados: true},
+	{name: LabVM, pkg: "./cmd/lab-vm", static: true},
 	{name: RBDRescue, pkg: "./cmd/rbd-rescue", product: true, librados: true},
 }
 
@@ -51,6 +53,8 @@ type program struct {
 	product bool
 	// librados needs cgo and Ceph's headers.
 	librados bool
+	// static programs run where there is no C library.
+	static bool
 	// kubernetesVersion has to be linked in: clients that parse the server's version fail without it.
 	kubernetesVersion bool
 }
@@ -107,7 +111,7 @@ func (p program) build(ctx context.Context, out io.Writer, root, dir string) err
 			}
 		}
 	}()
-	if _, err := goCommand(ctx, from, append(args, p.pkg)...); err != nil {
+	if _, err := goCommand(ctx, from, p.env(), append(args, p.pkg)...); err != nil {
 		return fmt.Errorf("building %s: %w", p.name, err)
 	}
 	if took := time.Since(begin); took > time.Second {
@@ -116,8 +120,15 @@ func (p program) build(ctx context.Context, out io.Writer, root, dir string) err
 	return nil
 }
 
+func (p program) env() []string {
+	if p.static {
+		return []string{"CGO_ENABLED=0"}
+	}
+	return nil
+}
+
 func moduleDir(ctx context.Context, path string) (string, error) {
-	out, err := goCommand(ctx, "", "list", "-m", "-f", "{{.Dir}}", path)
+	out, err := goCommand(ctx, "", nil, "list", "-m", "-f", "{{.Dir}}", path)
 	if err != nil {
 		return "", fmt.Errorf("finding the module %s: %w", path, err)
 	}
@@ -126,7 +137,7 @@ func moduleDir(ctx context.Context, path string) (string, error) {
 
 // kubernetesVersion are the linker flags for the version of the k8s.io/kubernetes module.
 func kubernetesVersion(ctx context.Context, root string) (string, error) {
-	out, err := goCommand(ctx, root, "list", "-m", "-json", "k8s.io/kubernetes")
+	out, err := goCommand(ctx, root, nil, "list", "-m", "-json", "k8s.io/kubernetes")
 	if err != nil {
 		return "", fmt.Errorf("finding the version of Kubernetes: %w", err)
 	}
@@ -142,10 +153,10 @@ func kubernetesVersion(ctx context.Context, root string) (string, error) {
 	return variable + "gitVersion=" + m.Version + variable + "gitMajor=" + parts[0] + variable + "gitMinor=" + parts[1], nil
 }
 
-func goCommand(ctx context.Context, dir string, args ...string) ([]byte, error) {
+func goCommand(ctx context.Context, dir string, env []string, args ...string) ([]byte, error) {
 	cmd := exec.CommandContext(ctx, "go", args...)
 	cmd.Dir = dir
-	cmd.Env = append(os.Environ(), "GOWORK=off")
+	cmd.Env = append(append(os.Environ(), "GOWORK=off"), env...)
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	if err := cmd.Run(); err != nil {

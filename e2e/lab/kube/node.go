@@ -13,6 +13,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/rbd-rescue/rbd-rescue/e2e/lab/network"
@@ -27,9 +28,11 @@ type NodeOptions struct {
 	// Plugin gives the CSI node plugin for a kubelet's root directory: it serves plugins/rbd.csi.ceph.com/csi.sock and the registration socket
 	// plugins_registry/rbd.csi.ceph.com-reg.sock below it. Their directories exist. Nil is a node without.
 	Plugin func(rootDir string) process.Spec
+	// Machine is a VM whose kernel stands for the node's; nil for none. A boot of the node is a boot of it.
+	Machine *process.Spec
 }
 
-// Node is a node of the cluster: a container runtime, a kubelet and a CSI plugin.
+// Node is a node of the cluster: a container runtime, a kubelet, a CSI plugin and, where it has one, a VM.
 type Node struct {
 	plane      *ControlPlane
 	options    NodeOptions
@@ -37,6 +40,7 @@ type Node struct {
 
 	mu      sync.Mutex
 	bootID  string
+	machine *process.Process
 	cri     *process.Process
 	plugin  *process.Process
 	kubelet *process.Process
@@ -85,6 +89,11 @@ func (n *Node) boot(ctx context.Context) error {
 	n.bootID = newBootID()
 	n.mu.Unlock()
 	var err error
+	if n.options.Machine != nil {
+		if n.machine, err = n.plane.supervisor.Start(*n.options.Machine); err != nil {
+			return err
+		}
+	}
 	if n.cri, err = n.start("cri", "--socket="+n.criSocket()); err != nil {
 		return err
 	}
@@ -99,7 +108,21 @@ func (n *Node) boot(ctx context.Context) error {
 	}); err != nil {
 		return err
 	}
-	return n.startKubelet(ctx, time.Time{}) // the new boot ID tells its reports from older ones
+	if err := n.startKubelet(ctx, time.Time{}); err != nil { // the new boot ID tells its reports from older ones
+		return err
+	}
+	return n.machineUp(ctx)
+}
+
+// machineUp waits until the plugin serves the VM's kernel: what the last boot registered does not tell.
+func (n *Node) machineUp(ctx context.Context) error {
+	if n.machine == nil {
+		return nil
+	}
+	return n.plane.waitFor(ctx, n.machine, "the VM of node "+n.options.Name, func(context.Context) error {
+		_, err := os.Stat(filepath.Join(n.Root(), "plugins", Driver, "csi.sock"))
+		return err
+	})
 }
 
 // StartKubelet starts the kubelet and waits until the node is Ready by that kubelet's own word and its CSI driver is registered.
@@ -197,6 +220,18 @@ func (n *Node) Reboot(ctx context.Context) error {
 	return nil
 }
 
+// Remove ends the node for good, and deletes its Node object.
+func (n *Node) Remove(ctx context.Context) error {
+	if err := n.Close(); err != nil {
+		return fmt.Errorf("ending node %s: %w", n.options.Name, err)
+	}
+	err := n.plane.client.CoreV1().Nodes().Delete(ctx, n.options.Name, metav1.DeleteOptions{})
+	if err != nil && !apierrors.IsNotFound(err) {
+		return fmt.Errorf("deleting node %s: %w", n.options.Name, err)
+	}
+	return nil
+}
+
 // Close kills the node and removes its mounts and files. The Node object stays.
 func (n *Node) Close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
@@ -224,7 +259,7 @@ func (n *Node) start(component string, args ...string) (*process.Process, error)
 func (n *Node) criSocket() string { return filepath.Join(n.Root(), "cri.sock") }
 
 func (n *Node) processes() []*process.Process {
-	return []*process.Process{n.kubelet, n.plugin, n.cri}
+	return []*process.Process{n.kubelet, n.plugin, n.cri, n.machine}
 }
 
 // each does something to all processes at the same time.

@@ -29,7 +29,7 @@ func (t Target) match(direction string) (string, error) {
 }
 
 // Cut drops all packets between a node and a target, both ways and silently: established connections hang, as they do when a switch
-// fails, and nobody sees a reset. Cuts add up until Restore.
+// fails, and nobody sees a reset. That holds for a VM in the node, too. Cuts add up until Restore.
 func (n *Network) Cut(ctx context.Context, node string, target Target) error {
 	host, err := n.host(node)
 	if err != nil {
@@ -46,6 +46,7 @@ func (n *Network) Cut(ctx context.Context, node string, target Target) error {
 	rules := `table inet rbdlab {
 	chain input { type filter hook input priority 0; ` + in + ` drop; }
 	chain output { type filter hook output priority 0; ` + out + ` drop; }
+	chain forward { type filter hook forward priority 0; ` + in + ` drop; ` + out + ` drop; }
 }
 `
 	if err := run(ctx, rules, "nsenter", "--net="+namespaceDir+"/"+host.NetNS, "nft", "-f", "-"); err != nil {

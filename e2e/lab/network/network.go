@@ -99,11 +99,10 @@ func (n *Network) AddNode(ctx context.Context, name string) (Host, error) {
 	}
 	host := Host{NetNS: namespacePrefix + name, IP: n.next}
 	n.next = n.next.Next()
-	outside := fmt.Sprintf("rbdlab-v%d", host.IP.As4()[3]) // at most 15 bytes, which a node's name may not keep to
 	err := batch(ctx, "",
 		"netns add "+host.NetNS,
-		fmt.Sprintf("link add %s type veth peer name eth0 netns %s", outside, host.NetNS),
-		fmt.Sprintf("link set %s master %s up", outside, bridge),
+		fmt.Sprintf("link add %s type veth peer name eth0 netns %s", outside(host), host.NetNS),
+		fmt.Sprintf("link set %s master %s up", outside(host), bridge),
 	)
 	if err == nil {
 		err = batch(ctx, host.NetNS,
@@ -119,6 +118,24 @@ func (n *Network) AddNode(ctx context.Context, name string) (Host, error) {
 	n.hosts[name] = host
 	return host, nil
 }
+
+// RemoveNode takes a node off the bridge. Its processes must be over: one that lives keeps the namespace.
+func (n *Network) RemoveNode(ctx context.Context, name string) error {
+	host, err := n.host(name)
+	if err != nil {
+		return err
+	}
+	if err := batch(ctx, "", "link del "+outside(host), "netns del "+host.NetNS); err != nil {
+		return fmt.Errorf("removing node %s from the network: %w", name, err)
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	delete(n.hosts, name)
+	return nil
+}
+
+// outside is the node's link on the bridge: at most 15 bytes, which a node's name may not keep to.
+func outside(host Host) string { return fmt.Sprintf("rbdlab-v%d", host.IP.As4()[3]) }
 
 // Close removes the bridge, the namespaces and the lock. Processes that still live in a namespace lose their link.
 func (n *Network) Close(ctx context.Context) error {

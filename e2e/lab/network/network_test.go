@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 )
@@ -73,6 +74,16 @@ func TestANodeReachesWhatItIsNotCutOffFrom(t *testing.T) {
 			t.Error("two nodes have one address")
 		}
 		establishedIsCut(ctx, t, n, node, host)
+		guest, err := n.AddGuest(ctx, "b")
+		step(err)
+		if out, err := exec.Command("ip", "-n", other.NetNS, "route", "get", guest.Address.Addr().String()).CombinedOutput(); err != nil ||
+			!strings.Contains(string(out), "dev "+guest.Tap) {
+			t.Errorf("the way to the VM: %s (%v)", out, err)
+		}
+		step(n.RemoveNode(ctx, "b"))
+		if _, err := os.Stat("/run/netns/" + other.NetNS); err == nil {
+			t.Error("a removed node's namespace is left")
+		}
 		step(n.Close(ctx))
 		for _, glob := range []string{"/sys/class/net/rbdlab*", "/run/netns/rbdlab*"} {
 			if left, _ := filepath.Glob(glob); len(left) > 0 {

@@ -1,0 +1,87 @@
+package krbd
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/rpc"
+	"time"
+)
+
+const dialEvery = 100 * time.Millisecond
+
+// Machine is the kernel of a VM, as a plugin sees it.
+type Machine struct{ client *rpc.Client }
+
+// Dial waits until the VM is up, or ctx ends.
+func Dial(ctx context.Context, address string) (*Machine, error) {
+	dialer := net.Dialer{Timeout: time.Second} // a VM that is booting does not answer at all
+	for {
+		connection, err := dialer.DialContext(ctx, "tcp", address)
+		if err == nil {
+			return &Machine{client: rpc.NewClient(connection)}, nil
+		}
+		select {
+		case <-ctx.Done():
+			return nil, fmt.Errorf("waiting for the VM at %s: %w", address, err)
+		case <-time.After(dialEvery):
+		}
+	}
+}
+
+// Close ends the connection; what is mapped stays so.
+func (m *Machine) Close() error { return m.client.Close() }
+
+// call gives the failure of a call, or the connection's.
+func (m *Machine) call(method string, args any) (Reply, error) {
+	var reply Reply
+	if err := m.client.Call(serviceName+"."+method, args, &reply); err != nil {
+		return reply, fmt.Errorf("calling the VM: %w", err)
+	}
+	if reply.Failure != nil {
+		return reply, reply.Failure
+	}
+	return reply, nil
+}
+
+// Map maps an image.
+func (m *Machine) Map(image Image) (*Device, error) {
+	reply, err := m.call("Map", image)
+	if err != nil {
+		return nil, fmt.Errorf("mapping image %s/%s: %w", image.Pool, image.Name, err)
+	}
+	return &Device{machine: m, id: reply.ID, size: reply.Size}, nil
+}
+
+// Device is a mapped image.
+type Device struct {
+	machine *Machine
+	id      int
+	size    int64
+}
+
+// Size in bytes.
+func (d *Device) Size() int64 { return d.size }
+
+// Unmap ends the mapping.
+func (d *Device) Unmap() error {
+	_, err := d.machine.call("Unmap", d.id)
+	return err
+}
+
+// ReadAt implements io.ReaderAt, in whole sectors.
+func (d *Device) ReadAt(p []byte, offset int64) (int, error) {
+	reply, err := d.machine.call("ReadAt", Transfer{ID: d.id, Offset: offset, Length: len(p)})
+	if err != nil {
+		return 0, err
+	}
+	return copy(p, reply.Data), nil
+}
+
+// WriteAt implements io.WriterAt, in whole sectors.
+func (d *Device) WriteAt(p []byte, offset int64) (int, error) {
+	if _, err := d.machine.call("WriteAt", Transfer{ID: d.id, Offset: offset, Data: p}); err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}

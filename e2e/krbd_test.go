@@ -1,0 +1,203 @@
+package e2e
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	eventsv1 "k8s.io/api/events/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/rbd-rescue/rbd-rescue/api/v1alpha1"
+	"github.com/rbd-rescue/rbd-rescue/e2e/lab"
+	"github.com/rbd-rescue/rbd-rescue/e2e/lab/network"
+	"github.com/rbd-rescue/rbd-rescue/e2e/workload"
+	"github.com/rbd-rescue/rbd-rescue/volume"
+)
+
+// kernelNode has a real kernel's RBD client in a microVM; the nodes that its applications move to open images by librbd.
+const kernelNode = "node-k"
+
+// The client that users have in production. The node is there for these scenarios alone: it takes its time to boot.
+func TestKernelClient(t *testing.T) {
+	if reason := shared.NoKernelNodes(); reason != "" {
+		t.Skipf("SKIPPED: the scenarios with the kernel's RBD client: %s", reason)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	defer cancel()
+	if err := shared.AddKernelNode(ctx, kernelNode); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+		defer cancel()
+		if err := shared.RemoveNode(ctx, kernelNode); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Run("FreezeAndThaw", kernelFreezesAndThaws)
+	t.Run("ReturnWithoutReboot", kernelReturnsWithoutReboot)
+	t.Run("NeighbourImage", kernelSharesItsClient)
+}
+
+// The host is frozen until its watch is gone. What the kernel had still to write when it thaws is refused.
+func kernelFreezesAndThaws(t *testing.T) {
+	s := begin(t, v1alpha1.ModeRescue)
+	db := s.writesByKernel(s.namespace, "db", 25*time.Second)
+	address := s.kernelClient(db)
+	s.must(s.lab.Nodes[kernelNode].Freeze())
+	s.notReady(kernelNode)
+	s.eventually(45*time.Second, "rbd status shows no watcher", func() (bool, error) {
+		watchers, err := s.lab.Ceph.Watchers(s.ctx, lab.Pool, db.Image)
+		return len(watchers) == 0, err
+	})
+	if nf, err := s.fence(kernelNode); err != nil || nf != nil {
+		t.Fatalf("fenced before Kubernetes wanted anything moved: %v, %v", nf, err)
+	}
+	s.runsElsewhere(db, kernelNode)
+	s.wrote(db, kernelNode)
+	s.fencedAlone(address)
+	s.must(s.lab.Nodes[kernelNode].Thaw())
+	s.shutDown(db)
+	s.told(v1alpha1.ReasonNodeStillFenced, "Node", kernelNode)
+	s.proveData(db)
+}
+
+// The host loses all links and comes back with the same boot and a mapping that nobody unmaps, since its pod is still wanted
+// there. The kernel then maps nothing (facts/krbd.md), so the fence stays until the host is rebooted.
+func kernelReturnsWithoutReboot(t *testing.T) {
+	s := begin(t, v1alpha1.ModeRescue)
+	web := s.anotherNamespace("web", v1alpha1.ModeOff)
+	files := s.writesByKernel(web, "files", 5*time.Minute)
+	db := s.writesByKernel(s.namespace, "db", patience)
+	s.must(s.lab.Network.Cut(s.ctx, kernelNode, network.All))
+	s.movesAway(kernelNode, db)
+	s.must(s.lab.Network.Restore(s.ctx, kernelNode))
+	s.eventually(60*time.Second, kernelNode+" is Ready again", func() (bool, error) {
+		node, err := s.lab.Node(s.ctx, kernelNode)
+		return err == nil && volume.Ready(node), err
+	})
+	s.told(v1alpha1.ReasonNodeStillFenced, "Node", kernelNode)
+	s.shutDown(files)
+	s.shutDown(db)
+	again, err := s.lab.MakeWorkload(s.ctx, lab.WorkloadOptions{
+		Namespace: web, Name: "again", StatefulSet: true, On: kernelNode, Patience: patience, IgnoresFence: true,
+	})
+	s.must(err)
+	s.toldThat("FailedMount", "rbd: map failed: (108)", "Pod", web, again.Name)
+	node, err := s.lab.Node(s.ctx, kernelNode)
+	s.must(err)
+	if !hasTaint(node, v1alpha1.TaintFenced) {
+		t.Error("the taint is gone although the old boot still runs")
+	}
+	nf := s.reaches(kernelNode, v1alpha1.PhaseRecovered)
+	if none, err := s.noClientListed(nf); err != nil || none {
+		t.Errorf("the entries are gone although the old boot still runs (%v)", err)
+	}
+
+	s.must(s.lab.Nodes[kernelNode].Reboot(s.ctx))
+	nf = s.reaches(kernelNode, v1alpha1.PhaseLifted)
+	if none, err := s.noClientListed(nf); err != nil || !none {
+		t.Errorf("entries are left after the lift (%v)", err)
+	}
+	s.wrote(again, "")
+	s.writesAnew(files, kernelNode)
+	s.proveData(db, files, again)
+}
+
+// Two images of one host have one client: the fence for the one cuts off the other, whose namespace did not opt in.
+func kernelSharesItsClient(t *testing.T) {
+	s := begin(t, v1alpha1.ModeRescue)
+	web := s.anotherNamespace("web", v1alpha1.ModeOff)
+	files := s.writesByKernel(web, "files", 5*time.Minute)
+	db := s.writesByKernel(s.namespace, "db", patience)
+	address := s.kernelClient(db)
+	if other := s.kernelClient(files); other != address {
+		t.Fatalf("the images have two clients: %s and %s", address, other)
+	}
+	before := s.pods(files)[0].UID
+	s.must(s.lab.Nodes[kernelNode].KillKubelet()) // the applications go on
+	s.movesAway(kernelNode, db)
+	nf := s.fencedAlone(address)
+	if n := nf.Status.Neighbours; len(n) != 1 || n[0].Claim != web+"/"+files.Name {
+		t.Errorf("neighbours are %+v", n)
+	}
+	s.told(v1alpha1.ReasonNeighboursCutOff, "Node", kernelNode)
+	s.shutDown(db)
+	s.shutDown(files)
+	if pods := s.pods(files); len(pods) != 1 || pods[0].UID != before || volume.Terminating(&pods[0]) {
+		t.Errorf("the neighbour's pods are %v", pods)
+	}
+	s.proveData(db, files)
+}
+
+// writesByKernel makes an application, and waits until the kernel writes for it: a writer reads its whole image first.
+func (s *scenario) writesByKernel(namespace, name string, wait time.Duration) *lab.Workload {
+	s.Helper()
+	w := s.workloadOf(lab.WorkloadOptions{Namespace: namespace, Name: name, StatefulSet: true, On: kernelNode, Patience: wait})
+	s.wrote(w, "")
+	return w
+}
+
+// kernelClient is the one watcher of an application's image. It lies on the node's own address, VM or not.
+func (s *scenario) kernelClient(w *lab.Workload) string {
+	s.Helper()
+	watchers, err := s.lab.Ceph.Watchers(s.ctx, lab.Pool, w.Image)
+	s.must(err)
+	if own := s.lab.Nodes[kernelNode].Host().IP.String() + ":0/"; len(watchers) != 1 || !strings.HasPrefix(watchers[0], own) {
+		s.Fatalf("the watchers of %s are %v, not one at %s", w.Image, watchers, own)
+	}
+	return watchers[0]
+}
+
+// fencedAlone checks that the kernel's client is fenced, and nothing else of the host.
+func (s *scenario) fencedAlone(address string) *v1alpha1.NodeFence {
+	s.Helper()
+	nf := s.reaches(kernelNode, v1alpha1.PhaseRecovered)
+	if c := nf.Status.Clients; len(c) != 1 || c[0].Scope != v1alpha1.ScopeClient || c[0].Address != address {
+		s.Errorf("fenced %+v, not %s alone", c, address)
+	}
+	return nf
+}
+
+// shutDown waits until the kernel was told that its client is on the blocklist.
+func (s *scenario) shutDown(w *lab.Workload) {
+	s.Helper()
+	s.refused(w, kernelNode)
+	report, err := w.Check(s.ctx)
+	s.must(err)
+	if !slices.ContainsFunc(report.Writers, func(w workload.WriterReport) bool {
+		return w.Node == kernelNode && strings.Contains(w.Refused, "result -108")
+	}) {
+		s.Errorf("refused, but not with ESHUTDOWN:\n%s", report)
+	}
+}
+
+// toldThat waits for an event with a reason and a text on an object.
+func (s *scenario) toldThat(reason, text, kind, namespace, name string) {
+	s.Helper()
+	s.eventually(60*time.Second, "event "+reason+" says "+text, func() (bool, error) {
+		var list eventsv1.EventList
+		if err := s.lab.Client.List(s.ctx, &list, client.InNamespace(namespace)); err != nil {
+			return false, err
+		}
+		return slices.ContainsFunc(list.Items, func(e eventsv1.Event) bool {
+			return e.Reason == reason && strings.Contains(e.Note, text) && e.Regarding.Kind == kind && strings.HasPrefix(e.Regarding.Name, name)
+		}), nil
+	})
+}
+
+// writesAnew waits until a second writer of the application on a node has acknowledged records.
+func (s *scenario) writesAnew(w *lab.Workload, on string) {
+	s.Helper()
+	s.eventually(60*time.Second, w.Name+" writes again on "+on, func() (bool, error) {
+		report, err := w.Check(s.ctx)
+		if err != nil {
+			return false, err
+		}
+		n := len(report.Writers)
+		return n > 1 && report.Writers[n-1].Node == on && report.Writers[n-1].Acknowledged > 0, nil
+	})
+}

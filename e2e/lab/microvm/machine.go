@@ -1,0 +1,76 @@
+package microvm
+
+import (
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+
+	"github.com/rbd-rescue/rbd-rescue/e2e/lab/process"
+)
+
+// Options of a machine.
+type Options struct {
+	// Name of the process and of its log, which is the machine's console.
+	Name   string
+	Kernel Kernel
+	// Initramfs is the file that WriteInitramfs wrote.
+	Initramfs string
+	// NetNS and Tap are the machine's link.
+	NetNS, Tap string
+	// Address of the machine, and of the gateway on the other side of the tap.
+	Address netip.Prefix
+	Gateway netip.Addr
+	// Listen is where the machine serves calls (package krbd).
+	Listen netip.AddrPort
+}
+
+// WriteInitramfs packs init (lab-vm) and the kernel's modules.
+func WriteInitramfs(file, init string, kernel Kernel) (err error) {
+	out, err := os.Create(file)
+	if err != nil {
+		return fmt.Errorf("making the initramfs: %w", err)
+	}
+	defer func() {
+		if closed := out.Close(); err == nil {
+			err = closed
+		}
+	}()
+	program, err := os.ReadFile(init)
+	if err != nil {
+		return fmt.Errorf("reading the VM's init: %w", err)
+	}
+	a := &archive{out: out}
+	a.add("init", executable, program)
+	a.add("modules", directory, nil)
+	for i, path := range kernel.Modules {
+		module, err := os.ReadFile(path)
+		if err != nil {
+			return fmt.Errorf("reading a module: %w", err)
+		}
+		a.add(fmt.Sprintf("modules/%02d-%s", i, filepath.Base(path)), plainFile, module) // init loads them by name
+	}
+	if err := a.end(); err != nil {
+		return fmt.Errorf("writing the initramfs: %w", err)
+	}
+	return nil
+}
+
+// Spec is the process. Frozen, it is a frozen host; killed, a host without power. TCG: nested KVM hangs on some hosts.
+func Spec(o Options) process.Spec {
+	const (
+		link    = "net0"
+		console = "console=ttyS0 quiet panic=-1" // the machine ends when its init does
+	)
+	return process.Spec{
+		Name: o.Name, Path: "qemu-system-x86_64", NetNS: o.NetNS,
+		Args: []string{
+			"-accel", "tcg", "-cpu", "max", "-M", "q35", "-m", "256", "-smp", "1",
+			"-nodefaults", "-no-user-config", "-no-reboot", "-display", "none", "-serial", "stdio",
+			"-netdev", "tap,id=" + link + ",ifname=" + o.Tap + ",script=no,downscript=no",
+			"-device", "virtio-net-pci,romfile=,netdev=" + link,
+			"-kernel", o.Kernel.Image, "-initrd", o.Initramfs,
+			"-append", fmt.Sprintf("%s -- --address=%s --gateway=%s --listen=%s", console, o.Address, o.Gateway, o.Listen),
+		},
+	}
+}
