@@ -13,7 +13,7 @@ import (
 
 // The host is dead: all processes of the node are gone at once.
 func TestHostDead(t *testing.T) {
-	s := begin(t, v1alpha1.ModeRescue)
+	s := beginOn(t, "node-a", v1alpha1.ModeRescue)
 	db := s.workload("db", "node-a", true, patience)
 	web := s.workload("web", "node-a", false, patience)
 	s.must(s.lab.Nodes["node-a"].Kill())
@@ -32,7 +32,7 @@ func TestHostDead(t *testing.T) {
 
 // The host is frozen for longer than a watch lives, and thaws after the take-over: without a fence its writes would land.
 func TestHostFrozenUntilItsWatchIsGone(t *testing.T) {
-	s := begin(t, v1alpha1.ModeRescue)
+	s := beginOn(t, "node-b", v1alpha1.ModeRescue)
 	db := s.workload("db", "node-b", true, 35*time.Second)
 	s.must(s.lab.Nodes["node-b"].Freeze())
 	s.notReady("node-b")
@@ -53,7 +53,7 @@ func TestHostFrozenUntilItsWatchIsGone(t *testing.T) {
 
 // The kubelet is dead, and the container goes on writing: "host available" in the old runbook.
 func TestKubeletDeadWriterAlive(t *testing.T) {
-	s := begin(t, v1alpha1.ModeRescue)
+	s := beginOn(t, "node-c", v1alpha1.ModeRescue)
 	db := s.workload("db", "node-c", true, patience)
 	s.must(s.lab.Nodes["node-c"].KillKubelet())
 	s.movesAway("node-c", db)
@@ -64,7 +64,7 @@ func TestKubeletDeadWriterAlive(t *testing.T) {
 
 // The node cannot reach the API, but Ceph: it writes until the very moment of the fence.
 func TestAPILinkCut(t *testing.T) {
-	s := begin(t, v1alpha1.ModeRescue)
+	s := beginOn(t, "node-d", v1alpha1.ModeRescue)
 	web := s.workload("web", "node-d", false, patience)
 	s.must(s.lab.Network.Cut(s.ctx, "node-d", network.API))
 	s.movesAway("node-d", web)
@@ -76,7 +76,7 @@ func TestAPILinkCut(t *testing.T) {
 
 // The node reaches nothing, and comes back with the same boot: it stays fenced.
 func TestAllLinksCutThenRestored(t *testing.T) {
-	s := begin(t, v1alpha1.ModeRescue)
+	s := beginOn(t, "node-a", v1alpha1.ModeRescue)
 	db := s.workload("db", "node-a", true, patience)
 	s.must(s.lab.Network.Cut(s.ctx, "node-a", network.All))
 	s.movesAway("node-a", db)
@@ -141,7 +141,7 @@ func TestWebhookDown(t *testing.T) {
 
 // The node is rebooted: the fence is lifted, and the node can map images again.
 func TestReboot(t *testing.T) {
-	s := begin(t, v1alpha1.ModeRescue)
+	s := beginOn(t, "node-d", v1alpha1.ModeRescue)
 	db := s.workload("db", "node-d", true, patience)
 	s.must(s.lab.Nodes["node-d"].Kill())
 	s.notReady("node-d")
@@ -164,17 +164,17 @@ func TestReboot(t *testing.T) {
 
 // A namespace that did not opt in stays as Kubernetes leaves it.
 func TestNotOptedIn(t *testing.T) {
-	s := begin(t, v1alpha1.ModeOff)
-	db := s.workload("db", "node-a", true, patience)
-	s.must(s.lab.Nodes["node-a"].Kill())
-	s.notReady("node-a")
+	s := beginOn(t, "node-c", v1alpha1.ModeOff)
+	db := s.workload("db", "node-c", true, patience)
+	s.must(s.lab.Nodes["node-c"].Kill())
+	s.notReady("node-c")
 	s.eventually(30*time.Second, "its pod is Terminating", func() (bool, error) {
 		pods := s.pods(db)
 		return len(pods) == 1 && volume.Terminating(&pods[0]), nil
 	})
 	uid := s.pods(db)[0].UID
 	s.never(10*time.Second, "fenced or deleted", func() (bool, error) {
-		nf, err := s.fence("node-a")
+		nf, err := s.fence("node-c")
 		pods := s.pods(db)
 		_, flagged := pods[0].Labels[v1alpha1.LabelHeld]
 		return nf != nil || len(pods) != 1 || pods[0].UID != uid || flagged, err
@@ -184,7 +184,7 @@ func TestNotOptedIn(t *testing.T) {
 
 // A pod's owner claims that a healthy node holds its volumes: nothing is fenced.
 func TestForgedAnnotation(t *testing.T) {
-	s := begin(t, v1alpha1.ModeRescue)
+	s := beginOn(t, "node-b", v1alpha1.ModeRescue)
 	db := s.workload("db", "node-b", true, patience)
 	pod := s.pods(db)[0]
 	forged := pod.DeepCopy()
@@ -224,7 +224,7 @@ func TestMonitorDownDuringTheFailure(t *testing.T) {
 
 // A node that is Ready again before the fence starts: nothing happens.
 func TestNodeBackBeforeTheFence(t *testing.T) {
-	s := begin(t, v1alpha1.ModeRescue)
+	s := beginOn(t, "node-d", v1alpha1.ModeRescue)
 	db := s.workload("db", "node-d", true, time.Minute)
 	s.must(s.lab.Network.Cut(s.ctx, "node-d", network.API))
 	s.notReady("node-d")

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -17,6 +18,7 @@ import (
 
 	"github.com/rbd-rescue/rbd-rescue/api/v1alpha1"
 	"github.com/rbd-rescue/rbd-rescue/e2e/lab"
+	"github.com/rbd-rescue/rbd-rescue/e2e/lab/kube"
 	"github.com/rbd-rescue/rbd-rescue/e2e/workload"
 	"github.com/rbd-rescue/rbd-rescue/volume"
 )
@@ -27,8 +29,10 @@ const patience = 2 * time.Second
 // scenario is one test's part of the lab.
 type scenario struct {
 	*testing.T
-	ctx       context.Context
-	lab       *lab.Lab
+	ctx context.Context
+	lab *lab.Lab
+	// node that the scenario fails; empty if it has the whole lab.
+	node      string
 	namespace string
 	began     time.Time
 	// others are further namespaces of the scenario.
@@ -44,18 +48,44 @@ func (s *scenario) anotherNamespace(suffix string, mode v1alpha1.Mode) string {
 	return name
 }
 
-// broken names the scenario after which the lab did not heal: those after it would each run into their deadlines.
-var broken string
+// broken names the scenario after which the lab, or one of its nodes, did not heal: those after it would each run into their
+// deadlines. Keys are nodes; empty for the whole lab.
+var broken sync.Map
 
-// begin makes a namespace of its own for a scenario. At the end every node is brought back and every fence lifted, so that
-// the next scenario starts on a healthy cluster.
+// inUse keeps scenarios apart that fail the same node.
+var inUse = func() map[string]*sync.Mutex {
+	locks := map[string]*sync.Mutex{}
+	for _, node := range nodes {
+		locks[node] = &sync.Mutex{}
+	}
+	return locks
+}()
+
+// begin makes a namespace of its own for a scenario that has the lab to itself. At the end every part is brought back and every
+// fence lifted, so that the next scenario starts on a healthy cluster.
 func begin(t *testing.T, mode v1alpha1.Mode) *scenario {
 	t.Helper()
-	if broken != "" {
-		t.Fatalf("not tried: the lab did not heal after %s", broken)
+	return beginWith(t, mode, "")
+}
+
+// beginOn is for a scenario that fails this node and no other part of the lab: it runs beside those on other nodes.
+func beginOn(t *testing.T, node string, mode v1alpha1.Mode) *scenario {
+	t.Helper()
+	t.Parallel()
+	inUse[node].Lock()
+	t.Cleanup(inUse[node].Unlock)
+	return beginWith(t, mode, node)
+}
+
+func beginWith(t *testing.T, mode v1alpha1.Mode, node string) *scenario {
+	t.Helper()
+	for _, part := range []string{"", node} {
+		if by, is := broken.Load(part); is {
+			t.Fatalf("not tried: the lab did not heal after %s", by)
+		}
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
-	s := &scenario{T: t, ctx: ctx, lab: shared, began: time.Now()}
+	s := &scenario{T: t, ctx: ctx, lab: shared, node: node, began: time.Now()}
 	s.namespace = strings.ToLower(strings.ReplaceAll(strings.TrimPrefix(t.Name(), "Test"), "/", "-"))
 	s.namespace = s.namespace[:min(len(s.namespace), 40)]
 	t.Cleanup(func() {
@@ -63,7 +93,7 @@ func begin(t *testing.T, mode v1alpha1.Mode) *scenario {
 		if t.Failed() {
 			s.tellState()
 		}
-		s.healAll()
+		s.heal()
 	})
 	s.must(s.lab.MakeNamespace(ctx, s.namespace, mode))
 	return s
@@ -232,6 +262,7 @@ func (s *scenario) told(reason, kind, name string) {
 		}
 		return slices.ContainsFunc(list.Items, func(e eventsv1.Event) bool {
 			return e.Reason == reason && e.Regarding.Kind == kind && strings.HasPrefix(e.Regarding.Name, name) &&
+				(e.Regarding.Namespace == "" || e.Regarding.Namespace == s.namespace) &&
 				!e.CreationTimestamp.Time.Before(s.began.Truncate(time.Second))
 		}), nil
 	})
@@ -246,62 +277,86 @@ func (s *scenario) noClientListed(nf *v1alpha1.NodeFence) (bool, error) {
 	return !slices.ContainsFunc(nf.Status.Clients, func(c v1alpha1.FencedClient) bool { return slices.Contains(listed, c.Address) }), nil
 }
 
-// healAll brings every part of the lab back, reboots every node that is not healthy or still fenced, and ends the scenario's applications.
-func (s *scenario) healAll() {
+// heal brings back what the scenario may have harmed, reboots its nodes that are not healthy or still fenced, and ends its
+// applications.
+func (s *scenario) heal() {
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
 	s.ctx = ctx
-	broken = s.Name()
-	if err := s.lab.Heal(ctx); err != nil {
-		s.Errorf("healing the lab: %v", err)
+	broken.Store(s.node, s.Name())
+	if s.node == "" {
+		if err := s.lab.Heal(ctx); err != nil {
+			s.Errorf("healing the lab: %v", err)
+		}
 	}
-	all := append([]string{s.namespace}, s.others...)
-	for _, name := range all {
+	for _, name := range s.namespaces() {
 		if err := s.lab.Client.Delete(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}); err != nil {
 			s.Logf("deleting namespace %s: %v", name, err)
 		}
 	}
-	var fences v1alpha1.NodeFenceList
-	if err := s.lab.Client.List(ctx, &fences); err != nil {
+	fenced, err := s.fencedNodes()
+	if err != nil {
 		s.Errorf("listing NodeFences: %v", err)
 	}
-	for name, node := range s.lab.Nodes {
-		object, err := s.lab.Node(ctx, name)
-		fenced := slices.ContainsFunc(fences.Items, func(nf v1alpha1.NodeFence) bool { return nf.Active() && nf.Spec.NodeName == name })
-		if err == nil && volume.Ready(object) && !fenced {
+	for name, node := range s.nodes() {
+		if object, err := s.lab.Node(ctx, name); err == nil && volume.Ready(object) && !slices.Contains(fenced, name) {
 			continue
 		}
 		if err := node.Reboot(ctx); err != nil {
 			s.Errorf("rebooting %s: %v", name, err)
 		}
 	}
-	s.eventually(90*time.Second, "every node is healthy, no fence and no pod is left", func() (bool, error) {
-		for _, name := range all {
-			var pods corev1.PodList
-			if err := s.lab.Client.List(ctx, &pods, client.InNamespace(name)); err != nil || len(pods.Items) > 0 {
-				return false, err
-			}
+	s.eventually(90*time.Second, "every node of it is healthy, no fence and no pod is left", s.healed)
+	if s.node == "" {
+		if err := errors.Join(s.lab.Rescue.Reset(ctx), s.lab.RemoveSites(ctx)); err != nil {
+			s.Fatalf("resetting the remediator: %v", err)
 		}
-		var fences v1alpha1.NodeFenceList
-		if err := s.lab.Client.List(ctx, &fences); err != nil {
+	}
+	broken.Delete(s.node)
+}
+
+func (s *scenario) namespaces() []string { return append([]string{s.namespace}, s.others...) }
+
+// nodes are those that the scenario may have harmed.
+func (s *scenario) nodes() map[string]*kube.Node {
+	if s.node == "" {
+		return s.lab.Nodes
+	}
+	return map[string]*kube.Node{s.node: s.lab.Nodes[s.node]}
+}
+
+func (s *scenario) fencedNodes() ([]string, error) {
+	var fences v1alpha1.NodeFenceList
+	if err := s.lab.Client.List(s.ctx, &fences); err != nil {
+		return nil, err
+	}
+	var names []string
+	for i := range fences.Items {
+		if nf := &fences.Items[i]; nf.Active() {
+			names = append(names, nf.Spec.NodeName)
+		}
+	}
+	return names, nil
+}
+
+func (s *scenario) healed() (bool, error) {
+	for _, name := range s.namespaces() {
+		var pods corev1.PodList
+		if err := s.lab.Client.List(s.ctx, &pods, client.InNamespace(name)); err != nil || len(pods.Items) > 0 {
 			return false, err
 		}
-		for i := range fences.Items {
-			if fences.Items[i].Active() {
-				return false, nil
-			}
-		}
-		for name := range s.lab.Nodes {
-			if node, err := s.lab.Node(ctx, name); err != nil || !volume.Ready(node) || len(node.Spec.Taints) > 0 {
-				return false, err
-			}
-		}
-		return true, nil
-	})
-	if err := errors.Join(s.lab.Rescue.Reset(ctx), s.lab.RemoveSites(ctx)); err != nil {
-		s.Fatalf("resetting the remediator: %v", err)
 	}
-	broken = ""
+	fenced, err := s.fencedNodes()
+	if err != nil {
+		return false, err
+	}
+	for name := range s.nodes() {
+		node, err := s.lab.Node(s.ctx, name)
+		if err != nil || !volume.Ready(node) || len(node.Spec.Taints) > 0 || slices.Contains(fenced, name) {
+			return false, err
+		}
+	}
+	return true, nil
 }
 
 // tellState writes what an administrator would look at first.

@@ -101,7 +101,7 @@ func TestInTreeVolume(t *testing.T) {
 	if nf == nil || nf.Status.Times.FencedAt == nil {
 		t.Fatalf("released without a fence: %+v", nf)
 	}
-	next, err := s.lab.WriteFrom("node-a", db.Image)
+	next, err := s.lab.WriteFrom("spare-a", db.Image)
 	s.must(err)
 	t.Cleanup(func() { _ = next.Kill() })
 	s.wrote(db, "node-d")

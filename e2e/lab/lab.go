@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -44,8 +45,8 @@ const (
 
 // Options of a lab.
 type Options struct {
-	// Nodes are their names.
-	Nodes []string
+	// Nodes are their names. Applications start on the one that they name, and move to Spares alone, if there are any.
+	Nodes, Spares []string
 	// ClientPerImage gives every image a Ceph client of its own, as rbd-nbd does; else a node has one, as the kernel does.
 	ClientPerImage bool
 	// Progress is told what takes long.
@@ -114,8 +115,9 @@ func Start(ctx context.Context, options Options) (*Lab, error) {
 	if err := l.connect(ctx); err != nil {
 		return l, l.explain(err)
 	}
-	step("starting nodes %v", options.Nodes)
-	if err := l.addNodes(ctx, options.Nodes); err != nil {
+	names := slices.Concat(options.Nodes, options.Spares)
+	step("starting nodes %v", names)
+	if err := l.addNodes(ctx, names); err != nil {
 		return l, l.explain(err)
 	}
 	step("the lab is up; logs are in %s", l.Supervisor.Logs())

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -176,17 +177,24 @@ func (w *Workload) podSpec(o WorkloadOptions) corev1.PodSpec {
 	if o.IgnoresFence {
 		spec.Tolerations = append(spec.Tolerations, corev1.Toleration{Key: v1alpha1.TaintFenced, Operator: corev1.TolerationOpExists})
 	}
+	spec.Affinity = &corev1.Affinity{NodeAffinity: &corev1.NodeAffinity{}}
 	if o.On != "" {
-		spec.Affinity = &corev1.Affinity{NodeAffinity: &corev1.NodeAffinity{
-			PreferredDuringSchedulingIgnoredDuringExecution: []corev1.PreferredSchedulingTerm{{
-				Weight: 100,
-				Preference: corev1.NodeSelectorTerm{MatchExpressions: []corev1.NodeSelectorRequirement{{
-					Key: corev1.LabelHostname, Operator: corev1.NodeSelectorOpIn, Values: []string{o.On},
-				}}},
-			}},
+		spec.Affinity.NodeAffinity.PreferredDuringSchedulingIgnoredDuringExecution = []corev1.PreferredSchedulingTerm{{
+			Weight: 100, Preference: onOneOf(o.On),
 		}}
 	}
+	if spares := w.lab.options.Spares; len(spares) > 0 {
+		spec.Affinity.NodeAffinity.RequiredDuringSchedulingIgnoredDuringExecution = &corev1.NodeSelector{
+			NodeSelectorTerms: []corev1.NodeSelectorTerm{onOneOf(append(slices.Clone(spares), o.On)...)},
+		}
+	}
 	return spec
+}
+
+func onOneOf(nodes ...string) corev1.NodeSelectorTerm {
+	return corev1.NodeSelectorTerm{MatchExpressions: []corev1.NodeSelectorRequirement{{
+		Key: corev1.LabelHostname, Operator: corev1.NodeSelectorOpIn, Values: nodes,
+	}}}
 }
 
 // Pods are the application's pods.
