@@ -28,11 +28,10 @@ func main() {
 	flag.Parse()
 	log.SetFlags(0)
 	log.SetPrefix("lab-vm: ")
-	if err := run(*address, *gateway, *listen); err != nil {
-		log.Fatal(err) // the kernel panics at the end of init, and the VM ends
-	}
+	log.Fatal(run(*address, *gateway, *listen)) // the kernel panics at the end of init, and the VM ends
 }
 
+// run does not return but with an error.
 func run(address, gateway, listen string) error {
 	if os.Getpid() != 1 {
 		return errors.New("this is the init of a VM: it would mount over what is here")
