@@ -60,7 +60,7 @@ type world struct {
 // errCrashed is what every call gives after the crash.
 var errCrashed = errors.New("the process is gone")
 
-func newWorld(t *testing.T) *world {
+func newWorld(t *testing.T, besides ...client.Object) *world {
 	t.Helper()
 	w := &world{T: t, ceph: cephtest.New(clocktesting.NewFakePassiveClock(now)), events: events.NewFakeRecorder(1000)}
 	w.ceph.Watch(image, deadClient)
@@ -74,7 +74,7 @@ func newWorld(t *testing.T) *world {
 	if err := errors.Join(clientgoscheme.AddToScheme(scheme), v1alpha1.AddToScheme(scheme)); err != nil {
 		t.Fatal(err)
 	}
-	builder := fake.NewClientBuilder().WithScheme(scheme).WithObjects(objects()...).
+	builder := fake.NewClientBuilder().WithScheme(scheme).WithObjects(append(objects(), besides...)...).
 		WithStatusSubresource(&v1alpha1.NodeFence{}, &corev1.Node{})
 	if err := observe.AddIndexes(context.Background(), fakeIndexer{builder}); err != nil {
 		t.Fatal(err)

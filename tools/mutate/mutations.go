@@ -16,11 +16,23 @@ var mutations = []mutation{
 	},
 	{
 		"S1", "a volume is released without the proof of this look", plan + "release.go",
-		"|| !proof.covers(v.ClusterID, entry.Clients) ||", "||",
+		"|| !proof.covers(v, entry.Clients) ||", "||",
 	},
 	{
 		"S1", "a volume without a client counts as proven", plan + "verify.go",
-		"return len(addresses) > 0\n", "return true\n",
+		"return len(addresses) > 0 &&", "return",
+	},
+	{
+		"S1", "a volume whose pools are not known counts as proven", plan + "verify.go",
+		"&& len(v.Pools) > 0\n", "\n",
+	},
+	{
+		"S1", "what one pool has confirmed counts for another", plan + "verify.go",
+		"if !p.pools[v.ClusterID][pool] {", "if len(p.pools[v.ClusterID]) == 0 {",
+	},
+	{
+		"S1", "a pool that has confirmed an older map is good enough", plan + "verify.go",
+		"if epoch > 0 && epoch >= cluster.Map.Epoch {", "if epoch > 0 {",
 	},
 	{
 		"S1", "the record counts, whoever started since", plan + "clients.go",
