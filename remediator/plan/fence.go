@@ -135,7 +135,7 @@ func (d *draft) why() string {
 
 // writeEntries adds or renews blocklist entries and notes how long they last.
 func (d *draft) writeEntries(state nodeState, began bool) {
-	for _, step := range entriesToWrite(d.s, d.status.Clients, state.acts() || d.status.Times.FencedAt != nil) {
+	for _, step := range entriesToWrite(d.s, d.status.Clients, state.acts() || ReliedOn(d.status)) {
 		d.steps = append(d.steps, step)
 		d.look(immediately)
 	}

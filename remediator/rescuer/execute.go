@@ -61,7 +61,7 @@ func (c *Controller) stillRight(ctx context.Context, nf *v1alpha1.NodeFence, jud
 	if err != nil {
 		return nil, err
 	}
-	if stands && nf.Spec.Automatic && nf.Status.Times.FencedAt == nil {
+	if stands && nf.Spec.Automatic && !plan.ReliedOn(nf.Status) {
 		if stands, err = c.breakerIsClosed(ctx); err != nil {
 			return nil, err
 		}
@@ -95,7 +95,7 @@ func (c *Controller) breakerIsClosed(ctx context.Context) (bool, error) {
 func takesFromNode(nf *v1alpha1.NodeFence, step plan.Step) bool {
 	switch step.(type) {
 	case plan.AddToBlocklist:
-		return nf.Status.Times.FencedAt == nil
+		return !plan.ReliedOn(nf.Status)
 	case plan.ClearVolumesInUse, plan.DeletePod, plan.DeleteAttachment, plan.FreeAttachment:
 		return true
 	default:

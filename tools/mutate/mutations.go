@@ -115,6 +115,10 @@ var mutations = []mutation{
 		"|| listed(cluster, address, s.Now.Add(entryTTL/2)) {", "|| listed(cluster, address, s.Now) {",
 	},
 	{
+		"S4", "entries of one cluster are given up while another has not confirmed", plan + "renew.go",
+		"return v.Phase != v1alpha1.VolumeHeld && v.Phase", "return v.Phase == \"\" && v.Phase",
+	},
+	{
 		"S4", "entries live for an hour", plan + "renew.go",
 		"const entryTTL = 365 * 24 * time.Hour", "const entryTTL = time.Hour",
 	},
