@@ -360,6 +360,35 @@ func TestRescueFencesNothingWhenTheLiveBreakerIsOpen(t *testing.T) {
 	}
 }
 
+// S7: the same where the kubelets answer that they are not ready: each node would be the next.
+func TestRescueFencesNothingWhenTheLiveNodesAreNotReady(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	c := w.controller()
+	c.Live = othersNotReady{w.client}
+	if err := w.settle(c); err != nil {
+		t.Fatal(err)
+	}
+	if listed := w.ceph.Blocklist(); len(listed) > 0 {
+		t.Errorf("S7: %v are cut off", listed)
+	}
+}
+
+// othersNotReady lists every node but node-a as not ready.
+type othersNotReady struct{ client.Reader }
+
+func (r othersNotReady) List(ctx context.Context, list client.ObjectList, opts ...client.ListOption) error {
+	err := r.Reader.List(ctx, list, opts...)
+	if nodes, ok := list.(*corev1.NodeList); ok && err == nil {
+		for i := range nodes.Items {
+			if nodes.Items[i].Name != "node-a" {
+				nodes.Items[i].Status.Conditions = []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionFalse}}
+			}
+		}
+	}
+	return err
+}
+
 // allUnknown lists every node as failed.
 type allUnknown struct{ client.Reader }
 

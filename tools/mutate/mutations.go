@@ -148,12 +148,20 @@ var mutations = []mutation{
 		"> max(1, limit)", "> max(1, limit, h.Nodes)",
 	},
 	{
+		"S7", "nodes that are not Ready do not count", plan + "breaker.go",
+		"h.Failed + h.Returned + h.NotReady", "h.Failed + h.Returned",
+	},
+	{
+		"S7", "a node that is not Ready is fenced beside one that has failed", plan + "breaker.go",
+		"&& !notReady(node) {", "{",
+	},
+	{
 		"S7", "a fence begins while the breaker is open", plan + "fence.go",
 		"if !began && d.s.Fence.Spec.Automatic && notNow(d.s) != nil {", "if false {",
 	},
 	{
 		"S7", "nodes that have just come back do not count", plan + "breaker.go",
-		"h.Failed+h.Returned >", "h.Failed >",
+		"h.Failed + h.Returned + h.NotReady", "h.Failed + h.NotReady",
 	},
 	{
 		"S7", "what the cache says of all nodes is good enough", rescuer + "execute.go",
