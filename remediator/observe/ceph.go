@@ -101,12 +101,12 @@ func (o *Observer) use(ctx context.Context, conn *ceph.Cluster, id string, s *pl
 }
 
 // asked tells whether it matters who uses an image: before the fence for all that the node has, since it may cut off
-// neighbours; then for those that are not on their way yet, whose clients are not settled for good.
+// neighbours; then for those that are not on their way yet, whose clients are not settled for good, or that the node has anew.
 func asked(s *plan.Snapshot, v *plan.Volume) bool {
 	if len(s.Fence.Status.Clients) == 0 {
 		return true
 	}
-	return s.Policies[v.Claim.Namespace].Mode == v1alpha1.ModeRescue && !onItsWay(s.Fence, v.Name)
+	return s.Policies[v.Claim.Namespace].Mode == v1alpha1.ModeRescue && (!onItsWay(s.Fence, v.Name) || plan.HeldAnew(*s, *v))
 }
 
 func (o *Observer) setUseError(id string, s *plan.Snapshot, err error) {

@@ -15,7 +15,7 @@ const entryTTL = 365 * 24 * time.Hour
 // clusters: from then on its entries must stay, whatever the node does (S4).
 func ReliedOn(status v1alpha1.NodeFenceStatus) bool {
 	return status.Times.FencedAt != nil || slices.ContainsFunc(status.Volumes, func(v v1alpha1.FencedVolume) bool {
-		return v.Phase != v1alpha1.VolumeHeld && v.Phase != v1alpha1.VolumeRefused
+		return onItsWay(v.Phase)
 	})
 }
 

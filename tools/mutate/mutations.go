@@ -35,6 +35,18 @@ var mutations = []mutation{
 		"if epoch > 0 && epoch >= cluster.Map.Epoch {", "if epoch > 0 {",
 	},
 	{
+		"S1", "a volume that the fenced boot has again is not judged anew", plan + "anew.go",
+		"return attachmentTo(s.NodeName, v) != nil || len", "return false && len",
+	},
+	{
+		"S1", "the clients that were settled count for a new mapping", plan + "clients.go",
+		"if HeldAnew(s, v) {", "if false {",
+	},
+	{
+		"S1", "a new pod of the fenced boot goes behind the old proof", plan + "release.go",
+		"|| HeldAnew(s, v) ||", "||",
+	},
+	{
 		"S1", "the record counts, whoever started since", plan + "clients.go",
 		"return !slices.ContainsFunc(users,", "return true || !slices.ContainsFunc(users,",
 	},
@@ -116,7 +128,7 @@ var mutations = []mutation{
 	},
 	{
 		"S4", "entries of one cluster are given up while another has not confirmed", plan + "renew.go",
-		"return v.Phase != v1alpha1.VolumeHeld && v.Phase", "return v.Phase == \"\" && v.Phase",
+		"return onItsWay(v.Phase)", "return v.Phase == \"\"",
 	},
 	{
 		"S4", "entries live for an hour", plan + "renew.go",
