@@ -60,7 +60,19 @@ var mutations = []mutation{
 	},
 	{
 		"S1", "a client of the boot before is recorded for this one", "remediator/recorder/record.go",
-		"|| slices.Contains(before, text) {", `|| slices.Contains(before, "nothing") {`,
+		"|| slices.Contains(entry.Before, text) {", `|| slices.Contains(entry.Before, "nothing") {`,
+	},
+	{
+		"S2", "watchers of a node that is not Ready are recorded", "remediator/recorder/record.go",
+		"if !volume.Ready(node) {", "if node.Name == \"\" {",
+	},
+	{
+		"S2", "a client that another node had is recorded for this one", "remediator/recorder/record.go",
+		"slices.Contains(slices.Concat(clients.Clients, clients.Before), address.String())", "slices.Contains(clients.Clients, address.String())",
+	},
+	{
+		"S3", "a boot is noted only with its first client", "remediator/recorder/record.go",
+		"		if known {\n", "		if known && len(entry.Clients) > 0 {\n",
 	},
 	{
 		"S2", "another node's recorded client may be fenced", plan + "clients.go",
