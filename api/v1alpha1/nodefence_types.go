@@ -289,8 +289,11 @@ type NodeClients struct {
 	MachineID string `json:"machineID,omitempty"`
 	// Addresses are the IP addresses that the node reported as its own, for when the Node object is gone.
 	Addresses []string `json:"addresses,omitempty"`
-	// Clients are addresses as in "10.0.0.5:0/42", all that were seen in this boot, oldest first.
+	// Clients are addresses as in "10.0.0.5:0/42", all that were seen in this boot, oldest first; none until its first one is.
 	Clients []string `json:"clients"`
+	// Before are the clients of earlier boots. Their watches outlive the boot for a while; and they tell from which address the
+	// node reaches the cluster.
+	Before []string `json:"before,omitempty"`
 	// Pods are the UIDs of the pods that ran with the volume on the node when its clients were last looked at. A pod that is
 	// not among them may have mapped the image through a client that nobody has seen.
 	Pods []types.UID `json:"pods,omitempty"`

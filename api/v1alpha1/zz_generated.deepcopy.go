@@ -172,6 +172,11 @@ func (in *NodeClients) DeepCopyInto(out *NodeClients) {
 		*out = make([]string, len(*in))
 		copy(*out, *in)
 	}
+	if in.Before != nil {
+		in, out := &in.Before, &out.Before
+		*out = make([]string, len(*in))
+		copy(*out, *in)
+	}
 	if in.Pods != nil {
 		in, out := &in.Pods, &out.Pods
 		*out = make([]types.UID, len(*in))

@@ -63,7 +63,8 @@ func (c *Controller) openGate(ctx context.Context, pod *corev1.Pod, views views)
 		if h.Over {
 			continue
 		}
-		if missing := plan.Unproven(c.Observer.Clock.Now(), h, c.Observer.Proof(ctx, h.Volume)); missing != "" {
+		cluster, pools := c.Observer.Proof(ctx, h.Volume)
+		if missing := plan.Unproven(c.Observer.Clock.Now(), h, cluster, pools); missing != "" {
 			c.tellGate(pod, fmt.Sprintf("the fence of node %s, which holds claim %s, cannot be proven now: %s", h.NodeName, h.Volume.Claim, missing))
 			return false, nil
 		}

@@ -82,7 +82,7 @@ func (o *Observer) OwnerOf(ctx context.Context, ip netip.Addr, besides []*corev1
 	return "", nil
 }
 
-// StaleRecords are the PersistentVolumes attached to a node whose record is not of the node's current boot.
+// StaleRecords are the PersistentVolumes attached to a node whose record has no client of the node's current boot.
 func (o *Observer) StaleRecords(ctx context.Context, node *corev1.Node) ([]string, error) {
 	var attachments storagev1.VolumeAttachmentList
 	if err := o.Reader.List(ctx, &attachments, client.MatchingFields{indexAttachmentNode: node.Name}, client.UnsafeDisableDeepCopy); err != nil {
@@ -101,7 +101,7 @@ func (o *Observer) StaleRecords(ctx context.Context, node *corev1.Node) ([]strin
 			}
 			return nil, fmt.Errorf("reading PersistentVolume %s: %w", name, err)
 		}
-		if Record(&pv)[node.Name].BootID != volume.BootID(node) {
+		if record := Record(&pv)[node.Name]; record.BootID != volume.BootID(node) || len(record.Clients) == 0 {
 			stale = append(stale, name)
 		}
 	}

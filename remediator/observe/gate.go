@@ -99,31 +99,31 @@ func (o *Observer) sharedVolume(ctx context.Context, name string) (v plan.Shared
 	return plan.SharedVolume{Volume: parsed, Record: Record(&pv)}, parsed.Shared, err
 }
 
-// Proof asks Ceph whether every placement group that serves a volume has the OSD map with the present blocklist. What Ceph
-// does not tell is in the answer.
-func (o *Observer) Proof(ctx context.Context, v volume.Volume) plan.Cluster {
+// Proof asks Ceph whether every placement group of the pools that hold a volume has the OSD map with the present blocklist, and
+// which pools these are. What Ceph does not tell is in the answer.
+func (o *Observer) Proof(ctx context.Context, v volume.Volume) (c plan.Cluster, pools []string) {
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
-	c := plan.Cluster{Known: o.Clusters.Known(v.ClusterID)}
+	c.Known = o.Clusters.Known(v.ClusterID)
 	conn, err := o.Clusters.Get(ctx, v.ClusterID)
 	if err != nil {
 		c.Error = err
-		return c
+		return c, nil
 	}
 	if c.Map, c.Error = conn.ReadOSDMap(ctx); c.Error != nil {
-		return c
+		return c, nil
 	}
-	use, err := conn.Inspect(ctx, ceph.Image{Pool: v.Pool, Namespace: v.Namespace, Name: v.Image})
+	of := plan.Volume{Volume: v}
+	use, err := conn.Inspect(ctx, image(of))
 	if err != nil {
 		c.BarrierError = fmt.Errorf("finding the data pool: %w", err)
-		return c
+		return c, nil
 	}
-	pools := []ceph.PoolRef{{Pool: v.Pool, Namespace: v.Namespace}}
-	if use.DataPool != "" {
-		pools = append(pools, ceph.PoolRef{Pool: use.DataPool, Namespace: v.Namespace})
+	pools = poolsOf(of, use, nil)
+	refs := make([]ceph.PoolRef, len(pools))
+	for i, pool := range pools {
+		refs[i] = ceph.PoolRef{Pool: pool, Namespace: v.Namespace}
 	}
-	if c.BarrierError = conn.Barrier(ctx, c.Map, pools); c.BarrierError == nil {
-		c.Barrier = c.Map.Epoch
-	}
-	return c
+	confirm(ctx, conn, &c, refs, nil)
+	return c, pools
 }

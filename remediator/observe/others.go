@@ -154,6 +154,7 @@ func candidates(s plan.Snapshot) []netip.Addr {
 		}
 		if v.Record != nil {
 			add(v.Record.Clients)
+			add(v.Record.Before)
 		}
 	}
 	slices.SortFunc(ips, netip.Addr.Compare)

@@ -72,8 +72,8 @@ func GateReason(policy v1alpha1.Policy, holders []Holder) (reason string, waits 
 }
 
 // Unproven says which proof is missing that the holder is cut off from its volume; empty for none. cluster is what the
-// volume's Ceph cluster says now, with the barrier of the volume's own pools: what a NodeFence says may be old (S1).
-func Unproven(now time.Time, h Holder, cluster Cluster) string {
+// volume's Ceph cluster says now, with the barrier of pools, which hold the volume: what a NodeFence says may be old (S1).
+func Unproven(now time.Time, h Holder, cluster Cluster, pools []string) string {
 	entry, listed := entryOf(h.Fence, h.Volume.Name)
 	if !listed {
 		return fmt.Sprintf("NodeFence %s does not list it", h.Fence.Name)
@@ -82,11 +82,11 @@ func Unproven(now time.Time, h Holder, cluster Cluster) string {
 	proof, missing := verify(s, slices.DeleteFunc(slices.Clone(h.Fence.Status.Clients), func(c v1alpha1.FencedClient) bool {
 		return c.ClusterID != h.Volume.ClusterID || !slices.Contains(entry.Clients, c.Address)
 	}))
-	if proof.covers(h.Volume.ClusterID, entry.Clients) {
+	if proof.covers(Volume{Volume: h.Volume, Pools: pools}, entry.Clients) {
 		return ""
 	}
 	if len(missing) == 0 {
-		return fmt.Sprintf("NodeFence %s lists no entry for its clients", h.Fence.Name)
+		return fmt.Sprintf("not every pool that holds it has confirmed what NodeFence %s asked for", h.Fence.Name)
 	}
 	return firstMissing(missing)
 }
@@ -120,7 +120,7 @@ func Holders(view GateView, v SharedVolume) []Holder {
 	var holders []Holder
 	for _, name := range slices.Sorted(maps.Keys(boots)) {
 		for _, boot := range slices.Sorted(maps.Keys(boots[name])) {
-			holders = append(holders, view.holder(name, boot, v.Volume))
+			holders = append(holders, view.holder(name, boot, v))
 		}
 	}
 	return holders
@@ -157,8 +157,8 @@ func answers(nf *v1alpha1.NodeFence, node *corev1.Node) bool {
 }
 
 // holder finds what cuts a boot off from a volume. Where nothing tells which boot it is, only the node's newest NodeFence counts.
-func (view GateView) holder(node, boot string, v volume.Volume) Holder {
-	h := Holder{NodeName: node, BootID: boot, Volume: v}
+func (view GateView) holder(node, boot string, v SharedVolume) Holder {
+	h := Holder{NodeName: node, BootID: boot, Volume: v.Volume}
 	var fences []*v1alpha1.NodeFence
 	for _, nf := range view.Fences {
 		if nf.Spec.NodeName == node && (boot == "" || nf.Spec.BootID == boot) {
@@ -171,12 +171,23 @@ func (view GateView) holder(node, boot string, v volume.Volume) Holder {
 		})}
 	}
 	for _, nf := range fences {
-		if cutsOffFrom(nf, v) && (h.Fence == nil || strings.Compare(nf.Name, h.Fence.Name) < 0) {
+		if cutsOffFrom(nf, v.Volume) && !view.heldAnew(nf, v) && (h.Fence == nil || strings.Compare(nf.Name, h.Fence.Name) < 0) {
 			h.Fence = nf
 		}
 		h.Over = h.Over || saidToBeOver(nf, view.Nodes[node])
 	}
 	return h
+}
+
+// heldAnew tells whether the boot has got the volume again since a NodeFence cut it off: perhaps by another client.
+func (view GateView) heldAnew(nf *v1alpha1.NodeFence, v SharedVolume) bool {
+	seen := Volume{Volume: v.Volume, Users: v.Users}
+	for _, va := range view.Attachments {
+		if name, _ := volume.Attached(va); name == v.Name {
+			seen.Attachments = append(seen.Attachments, va)
+		}
+	}
+	return HeldAnew(Snapshot{NodeName: nf.Spec.NodeName, Fence: nf}, seen)
 }
 
 // cutsOffFrom tells whether a NodeFence says that every client of its boot on the volume is cut off: a volume is only

@@ -99,31 +99,32 @@ func TestGateReason(t *testing.T) {
 		gate  gateCase
 		waits bool
 	}{
-		"S1: waits while the fence is not proven":                           {gate(), true},
-		"S1: waits where there is no NodeFence":                             {gate(noNodeFence), true},
-		"S1: waits while the node is not Ready by its kubelet's own word":   {gate(noNodeFence, ready(corev1.ConditionFalse)), true},
-		"S1: waits for a node that is gone":                                 {gate(noNodeFence, nodeObjectGone), true},
-		"S1: waits where the attachment was deleted by hand":                {gate(noNodeFence, noAttachment, noPod), true},
-		"S1: waits where only a pod tells":                                  {gate(noNodeFence, noAttachment, notInUse), true},
-		"S1: waits where only the NodeFence tells":                          {gate(noTrace), true},
-		"S1: waits where only a NodeFence that was refused tells":           {gate(noTrace, volumePhase(v1alpha1.VolumeRefused)), true},
-		"S1: waits while the volume is not released, though entries are":    {gate(isCutOff, volumePhase(v1alpha1.VolumeHeld)), true},
-		"S1: waits while an entry is not proven any more":                   {gate(isCutOff, func(g *gateCase) { g.view.Fences[0].Status.Clients[0].Epoch = 0 }), true},
-		"S1: waits while another volume alone is cut off":                   {gate(isCutOff, func(g *gateCase) { g.view.Fences[0].Status.Volumes[0].PersistentVolume = "pv-2" }), true},
-		"S1: waits where another boot of the node was fenced":               {gate(isCutOff, boot("boot-2")), true},
-		"S1: waits where another boot of a node that is gone was fenced":    {gate(isCutOff, nodeObjectGone, fencedBoot("boot-0")), true},
-		"S1: waits where the fence is lifted":                               {gate(isCutOff, func(g *gateCase) { g.view.Fences[0].Status.Phase = v1alpha1.PhaseLifted }), true},
-		"S1: waits where a person lifted the fence of an earlier failure":   {gate(isCutOff, liftedByAPerson(-time.Minute)), true},
-		"S1: waits for a machine that another took the name of":             {gate(ready(corev1.ConditionTrue), boot("boot-2"), func(g *gateCase) { g.view.Nodes["node-a"].Status.NodeInfo.MachineID = "other" }, noAttachment, notInUse, noPod), true},
-		"S1: waits while one of two nodes is not cut off":                   {gate(isCutOff, secondHolder), true},
-		"opens once the node is cut off":                                    {gate(isCutOff), false},
-		"opens once a node that is gone is cut off":                         {gate(isCutOff, nodeObjectGone), false},
-		"opens once it is cut off, whatever is left of it in Kubernetes":    {gate(isCutOff, noTrace), false},
-		"S9: opens when no failed node holds the volume":                    {gate(noNodeFence, noAttachment, notInUse, noPod), false},
-		"S9: opens when the node is Ready again":                            {gate(noNodeFence, ready(corev1.ConditionTrue)), false},
-		"S9: opens when the fenced boot is Ready again":                     {gate(ready(corev1.ConditionTrue)), false},
-		"S9: opens when the same machine is Ready with another boot":        {gate(ready(corev1.ConditionTrue), boot("boot-2")), false},
-		"S9: opens when a person has said since then that the boot is over": {gate(liftedByAPerson(time.Minute)), false},
+		"S1: waits while the fence is not proven":                            {gate(), true},
+		"S1: waits where there is no NodeFence":                              {gate(noNodeFence), true},
+		"S1: waits while the node is not Ready by its kubelet's own word":    {gate(noNodeFence, ready(corev1.ConditionFalse)), true},
+		"S1: waits for a node that is gone":                                  {gate(noNodeFence, nodeObjectGone), true},
+		"S1: waits where the attachment was deleted by hand":                 {gate(noNodeFence, noAttachment, noPod), true},
+		"S1: waits where only a pod tells":                                   {gate(noNodeFence, noAttachment, notInUse), true},
+		"S1: waits where only the NodeFence tells":                           {gate(noTrace), true},
+		"S1: waits where only a NodeFence that was refused tells":            {gate(noTrace, volumePhase(v1alpha1.VolumeRefused)), true},
+		"S1: waits while the volume is not released, though entries are":     {gate(isCutOff, volumePhase(v1alpha1.VolumeHeld)), true},
+		"S1: waits while an entry is not proven any more":                    {gate(isCutOff, func(g *gateCase) { g.view.Fences[0].Status.Clients[0].Epoch = 0 }), true},
+		"S1: waits while another volume alone is cut off":                    {gate(isCutOff, func(g *gateCase) { g.view.Fences[0].Status.Volumes[0].PersistentVolume = "pv-2" }), true},
+		"S1: waits where another boot of the node was fenced":                {gate(isCutOff, boot("boot-2")), true},
+		"S1: waits where another boot of a node that is gone was fenced":     {gate(isCutOff, nodeObjectGone, fencedBoot("boot-0")), true},
+		"S1: waits where the fence is lifted":                                {gate(isCutOff, func(g *gateCase) { g.view.Fences[0].Status.Phase = v1alpha1.PhaseLifted }), true},
+		"S1: waits where a person lifted the fence of an earlier failure":    {gate(isCutOff, liftedByAPerson(-time.Minute)), true},
+		"S1: waits for a machine that another took the name of":              {gate(ready(corev1.ConditionTrue), boot("boot-2"), func(g *gateCase) { g.view.Nodes["node-a"].Status.NodeInfo.MachineID = "other" }, noAttachment, notInUse, noPod), true},
+		"S1: waits while one of two nodes is not cut off":                    {gate(isCutOff, secondHolder), true},
+		"S1: waits where the node has the volume again since it was cut off": {gate(isCutOff, volumePhase(v1alpha1.VolumeRecovered)), true},
+		"opens once the node is cut off":                                     {gate(isCutOff), false},
+		"opens once a node that is gone is cut off":                          {gate(isCutOff, nodeObjectGone), false},
+		"opens once it is cut off, whatever is left of it in Kubernetes":     {gate(isCutOff, noTrace), false},
+		"S9: opens when no failed node holds the volume":                     {gate(noNodeFence, noAttachment, notInUse, noPod), false},
+		"S9: opens when the node is Ready again":                             {gate(noNodeFence, ready(corev1.ConditionTrue)), false},
+		"S9: opens when the fenced boot is Ready again":                      {gate(ready(corev1.ConditionTrue)), false},
+		"S9: opens when the same machine is Ready with another boot":         {gate(ready(corev1.ConditionTrue), boot("boot-2")), false},
+		"S9: opens when a person has said since then that the boot is over":  {gate(liftedByAPerson(time.Minute)), false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -153,7 +154,7 @@ func secondHolder(g *gateCase) {
 func TestUnprovenAsksCephAnew(t *testing.T) {
 	t.Parallel()
 	says := func(change ...func(*Cluster)) Cluster {
-		c := Cluster{Known: true, Barrier: 10, Map: ceph.OSDMap{
+		c := Cluster{Known: true, Barrier: 10, Proven: map[string]uint32{"rbd": 10}, Map: ceph.OSDMap{
 			Epoch: 10, Blocklist: map[ceph.Address]time.Time{ceph.MustParseAddress(deadClient): now.Add(entryTTL)},
 		}}
 		for _, f := range change {
@@ -170,15 +171,16 @@ func TestUnprovenAsksCephAnew(t *testing.T) {
 		"the entry runs out": {says(func(c *Cluster) {
 			c.Map.Blocklist = map[ceph.Address]time.Time{ceph.MustParseAddress(deadClient): now.Add(time.Minute)}
 		}), "not on the blocklist"},
-		"a placement group lags":    {says(func(c *Cluster) { c.Barrier, c.BarrierError = 0, errors.New("pg 1.2 does not answer") }), "pg 1.2"},
+		"a placement group lags":    {says(func(c *Cluster) { c.Barrier, c.Proven, c.BarrierError = 0, nil, errors.New("pg 1.2 does not answer") }), "pg 1.2"},
 		"Ceph does not answer":      {Cluster{Known: true, Error: errors.New("timed out")}, "timed out"},
-		"no barrier was asked for":  {says(func(c *Cluster) { c.Barrier = 0 }), "not every OSD"},
-		"the barrier is an old one": {says(func(c *Cluster) { c.Barrier = 9 }), "not every OSD"},
+		"no barrier was asked for":  {says(func(c *Cluster) { c.Barrier, c.Proven = 0, nil }), "not every OSD"},
+		"another pool is confirmed": {says(func(c *Cluster) { c.Proven = map[string]uint32{"other": 10} }), "not every pool"},
+		"the barrier is an old one": {says(func(c *Cluster) { c.Barrier, c.Proven = 9, map[string]uint32{"rbd": 9} }), "not every OSD"},
 	} {
 		t.Run("S1: "+name, func(t *testing.T) {
 			t.Parallel()
 			g := gate(isCutOff)
-			missing := Unproven(now, Holders(g.view, g.volume)[0], test.cluster)
+			missing := Unproven(now, Holders(g.view, g.volume)[0], test.cluster, []string{"rbd"})
 			if (missing == "") != (test.missing == "") || !strings.Contains(missing, test.missing) {
 				t.Errorf("missing is %q, want %q", missing, test.missing)
 			}

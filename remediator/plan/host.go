@@ -30,7 +30,7 @@ func hosts(s Snapshot, v Volume) (sources, *refusal) {
 			continue
 		}
 		if u.Record != nil {
-			for _, text := range u.Record.Clients {
+			for _, text := range slices.Concat(u.Record.Clients, u.Record.Before) {
 				if address, err := ceph.ParseAddress(text); err == nil {
 					hosts.add(address.Host(), "record")
 				}

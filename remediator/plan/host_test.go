@@ -40,7 +40,13 @@ func TestNextChoosesTheScope(t *testing.T) {
 			want: fencingWith(deadClient + ", " + deadHost),
 		},
 		"the whole host, by a record of another boot": {snapshot: incident(recordOfAnotherBoot), want: fencingWith(deadHost)},
-		"the whole host, by ceph-csi's own record":    {snapshot: incident(noRecord, stagedBy("node-a", "10.0.0.1")), want: fencingWith(deadHost)},
+		"the whole host, by the clients of an earlier boot, while this one has none": {
+			snapshot: incident(func(s *Snapshot) {
+				s.Volumes[0].Record.Clients, s.Volumes[0].Record.Before = nil, []string{deadClient}
+			}),
+			want: fencingWith(deadHost),
+		},
+		"the whole host, by ceph-csi's own record": {snapshot: incident(noRecord, stagedBy("node-a", "10.0.0.1")), want: fencingWith(deadHost)},
 		"the whole host at the node's address, where all other clients lie on their node's": {
 			snapshot: incident(noRecord, func(s *Snapshot) { s.NodeAddressed["c1"] = true }), want: fencingWith(deadHost),
 		},

@@ -6,6 +6,7 @@ package recorder
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -98,7 +99,8 @@ func (c *Controller) Reconcile(ctx context.Context, request reconcile.Request) (
 	seen, err := c.look(ctx, v, pv, attached)
 	if err != nil {
 		missing.set(pv.Name, len(observe.Record(pv)) == 0)
-		return reconcile.Result{}, fmt.Errorf("looking for the clients of image %s: %w", v.ImageName(), err)
+		booted, _ := next(sighting{record: observe.Record(pv), attached: attached}) // whatever Ceph says, a boot is noted (S3)
+		return reconcile.Result{}, errors.Join(fmt.Errorf("looking for the clients of image %s: %w", v.ImageName(), err), c.save(ctx, pv, booted))
 	}
 	record, complete := next(seen)
 	missing.set(pv.Name, !complete)

@@ -39,6 +39,9 @@ type sighting struct {
 // recorded for another node of this volume. Only nodes that are Ready are recorded: after a failure a watcher may be
 // anybody's (rook#14832).
 //
+// That a node has booted is noted at once, Ready or not, with no client yet: should its Node object go, the record alone tells
+// which boot it was (S3).
+//
 // A pod counts as looked at only when it ran before the watchers were listed, and one of them is the node's: each new
 // mapping may be a new client.
 func next(s sighting) (v1alpha1.ClientRecord, bool) {
@@ -46,20 +49,22 @@ func next(s sighting) (v1alpha1.ClientRecord, bool) {
 	maps.Copy(record, s.record)
 	complete := true
 	for _, node := range s.attached {
-		if !volume.Ready(node) || volume.BootID(node) == "" {
+		if volume.BootID(node) == "" {
 			complete = false
 			continue
 		}
-		entry := record[node.Name]
-		var before []string // clients of the boot before: their watches outlive it for a while
-		if entry.BootID != volume.BootID(node) || entry.NodeUID != node.UID {
-			before = entry.Clients
-			entry = v1alpha1.NodeClients{NodeUID: node.UID, BootID: volume.BootID(node), MachineID: node.Status.NodeInfo.MachineID}
+		entry, known := ofThisBoot(record, node)
+		if known {
+			record[node.Name] = entry
+		}
+		if !volume.Ready(node) {
+			complete = false
+			continue
 		}
 		running, seen := s.running[node.Name], false
 		for _, watcher := range s.watchers {
 			text := watcher.Address.String()
-			if !s.belongs(watcher.Address, node) || slices.Contains(before, text) {
+			if !s.belongs(watcher.Address, node) || slices.Contains(entry.Before, text) {
 				continue
 			}
 			seen = true
@@ -71,7 +76,7 @@ func next(s sighting) (v1alpha1.ClientRecord, bool) {
 			complete = false
 			continue
 		}
-		entry.Clients = entry.Clients[max(0, len(entry.Clients)-clientsKept):]
+		entry.Clients = newest(entry.Clients)
 		if seen {
 			entry.Pods, entry.Addresses = running, texts(volume.Addresses(node))
 		}
@@ -80,6 +85,23 @@ func next(s sighting) (v1alpha1.ClientRecord, bool) {
 	}
 	return record, complete
 }
+
+// ofThisBoot is what the record has of the node's current boot, and whether it knows the node at all. Clients of the boot
+// before are kept apart: they are over, but their watches outlive them for a while.
+func ofThisBoot(record v1alpha1.ClientRecord, node *corev1.Node) (entry v1alpha1.NodeClients, known bool) {
+	entry, known = record[node.Name]
+	if entry.BootID == volume.BootID(node) {
+		entry.NodeUID = node.UID // a Node object made anew is the same machine's, and so are the clients
+		return entry, known
+	}
+	return v1alpha1.NodeClients{
+		NodeUID: node.UID, BootID: volume.BootID(node), MachineID: node.Status.NodeInfo.MachineID, Addresses: texts(volume.Addresses(node)),
+		Clients: []string{}, Before: newest(slices.Concat(entry.Before, entry.Clients)),
+	}, known
+}
+
+// newest are the last of many clients.
+func newest(clients []string) []string { return clients[max(0, len(clients)-clientsKept):] }
 
 func texts(ips []netip.Addr) []string {
 	var list []string
@@ -98,7 +120,7 @@ func (s sighting) belongs(address ceph.Address, node *corev1.Node) bool {
 		return false
 	}
 	for name, clients := range s.record {
-		if name != node.Name && slices.Contains(clients.Clients, address.String()) {
+		if name != node.Name && slices.Contains(slices.Concat(clients.Clients, clients.Before), address.String()) {
 			return false
 		}
 	}

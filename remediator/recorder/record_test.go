@@ -36,8 +36,20 @@ func clientsOf(boot string, addresses ...string) v1alpha1.NodeClients {
 	return v1alpha1.NodeClients{NodeUID: "a", BootID: boot, MachineID: "machine-a", Addresses: []string{"10.0.0.1"}, Clients: addresses}
 }
 
+// noClient is a boot that was noted, and has no client yet.
+func noClient(boot string, before ...string) v1alpha1.NodeClients {
+	return v1alpha1.NodeClients{
+		NodeUID: "a", BootID: boot, MachineID: "machine-a", Addresses: []string{"10.0.0.1"}, Clients: []string{}, Before: before,
+	}
+}
+
 func covering(clients v1alpha1.NodeClients, pods ...types.UID) v1alpha1.NodeClients {
 	clients.Pods = pods
+	return clients
+}
+
+func after(clients v1alpha1.NodeClients, before ...string) v1alpha1.NodeClients {
+	clients.Before = before
 	return clients
 }
 
@@ -83,7 +95,36 @@ func TestNextRecord(t *testing.T) {
 				record:   v1alpha1.ClientRecord{"a": clientsOf("boot-0", "10.0.0.1:0/42")},
 				attached: []*corev1.Node{a}, watchers: watchers("10.0.0.1:0/43"),
 			},
-			want:     v1alpha1.ClientRecord{"a": clientsOf("boot-1", "10.0.0.1:0/43")},
+			want:     v1alpha1.ClientRecord{"a": after(clientsOf("boot-1", "10.0.0.1:0/43"), "10.0.0.1:0/42")},
+			complete: true,
+		},
+		"S3: notes a new boot at once, before it has a client": {
+			seen: sighting{record: v1alpha1.ClientRecord{"a": clientsOf("boot-0", "10.0.0.1:0/42")}, attached: []*corev1.Node{a}},
+			want: v1alpha1.ClientRecord{"a": noClient("boot-1", "10.0.0.1:0/42")},
+		},
+		"S3: notes a new boot of a node that is not Ready, and takes no watcher for it": {
+			seen: sighting{
+				record:   v1alpha1.ClientRecord{"a": clientsOf("boot-0", "10.0.0.1:0/42")},
+				attached: []*corev1.Node{node("a", "10.0.0.1", "boot-1", corev1.ConditionFalse)}, watchers: watchers("10.0.0.1:0/43"),
+			},
+			want: v1alpha1.ClientRecord{"a": noClient("boot-1", "10.0.0.1:0/42")},
+		},
+		"takes no client of the boot before for one of this boot, once this boot is noted": {
+			seen: sighting{
+				record: v1alpha1.ClientRecord{"a": noClient("boot-1", "10.0.0.1:0/42")}, attached: []*corev1.Node{a}, watchers: watchers("10.0.0.1:0/42"),
+			},
+			want: v1alpha1.ClientRecord{"a": noClient("boot-1", "10.0.0.1:0/42")},
+		},
+		"keeps the clients of two boots before": {
+			seen: sighting{record: v1alpha1.ClientRecord{"a": after(clientsOf("boot-0", "10.0.0.1:0/42"), "10.0.0.1:0/41")}, attached: []*corev1.Node{a}},
+			want: v1alpha1.ClientRecord{"a": noClient("boot-1", "10.0.0.1:0/41", "10.0.0.1:0/42")},
+		},
+		"keeps the clients of this boot when its Node object was made anew": {
+			seen: sighting{
+				record:   v1alpha1.ClientRecord{"a": {NodeUID: "old", BootID: "boot-1", MachineID: "machine-a", Clients: []string{"10.0.0.1:0/42"}}},
+				attached: []*corev1.Node{a}, watchers: watchers("10.0.0.1:0/42"),
+			},
+			want:     v1alpha1.ClientRecord{"a": clientsOf("boot-1", "10.0.0.1:0/42")},
 			complete: true,
 		},
 		"takes no client of the boot before for one of this boot": {
@@ -91,7 +132,7 @@ func TestNextRecord(t *testing.T) {
 				record:   v1alpha1.ClientRecord{"a": clientsOf("boot-0", "10.0.0.1:0/42")},
 				attached: []*corev1.Node{a}, watchers: watchers("10.0.0.1:0/42"), running: map[string][]types.UID{"a": {"pod-1"}},
 			},
-			want: v1alpha1.ClientRecord{"a": clientsOf("boot-0", "10.0.0.1:0/42")},
+			want: v1alpha1.ClientRecord{"a": noClient("boot-1", "10.0.0.1:0/42")},
 		},
 		"notes the pods that ran before it looked": {
 			seen:     sighting{attached: []*corev1.Node{a}, watchers: watchers("10.0.0.1:0/42"), running: map[string][]types.UID{"a": {"pod-1"}}},
@@ -115,6 +156,13 @@ func TestNextRecord(t *testing.T) {
 				attached: []*corev1.Node{a}, watchers: watchers("192.168.7.2:0/7"),
 			},
 			want: v1alpha1.ClientRecord{"b": {BootID: "boot-9", Clients: []string{"192.168.7.2:0/7"}}},
+		},
+		"S2: never takes a client that an earlier boot of another node had": {
+			seen: sighting{
+				record:   v1alpha1.ClientRecord{"b": {BootID: "boot-9", Before: []string{"192.168.7.2:0/7"}}},
+				attached: []*corev1.Node{a}, watchers: watchers("192.168.7.2:0/7"),
+			},
+			want: v1alpha1.ClientRecord{"b": {BootID: "boot-9", Before: []string{"192.168.7.2:0/7"}}},
 		},
 		"S2: never takes rbd-rescue's own client": {
 			seen: sighting{attached: []*corev1.Node{a}, watchers: watchers("10.0.0.1:0/1"), own: []ceph.Address{ceph.MustParseAddress("10.0.0.1:0/1")}},
