@@ -75,7 +75,7 @@ func (c *Controller) Reconcile(ctx context.Context, request reconcile.Request) (
 		return reconcile.Result{}, fmt.Errorf("observing node %s: %w", request.Name, err)
 	}
 	failedNodesGauge.Set(float64(snapshot.Health.Failed))
-	setBreaker(plan.BreakerOpen(snapshot.Health, snapshot.Settings))
+	setBreaker(plan.BreakerOpen(snapshot.Health, nil, snapshot.Settings))
 	verdict := plan.Detect(snapshot)
 	c.Announcer.Announce(verdict.Events...)
 	log := ctrl.LoggerFrom(ctx)

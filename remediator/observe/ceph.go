@@ -84,9 +84,7 @@ func (o *Observer) cluster(ctx context.Context, id string, s *plan.Snapshot) pla
 	}
 	o.use(ctx, conn, id, s)
 	if plan.NeedsBarrier(s.Fence) && entriesListed(s.Fence, id, c.Map) {
-		if c.BarrierError = prove(ctx, conn, c.Map, id, s); c.BarrierError == nil {
-			c.Barrier = c.Map.Epoch
-		}
+		prove(ctx, conn, &c, id, s)
 	}
 	return c
 }
@@ -96,18 +94,19 @@ func (o *Observer) use(ctx context.Context, conn *ceph.Cluster, id string, s *pl
 	_ = forEach(s, id, func(v *plan.Volume) error {
 		if asked(s, v) {
 			v.Use, v.UseError = conn.Inspect(ctx, image(*v))
+			v.Pools = poolsOf(*v, v.Use, v.UseError)
 		}
 		return nil // what went wrong is the volume's own
 	})
 }
 
 // asked tells whether it matters who uses an image: before the fence for all that the node has, since it may cut off
-// neighbours; then for those that are not on their way yet, whose clients are not settled for good.
+// neighbours; then for those that are not on their way yet, whose clients are not settled for good, or that the node has anew.
 func asked(s *plan.Snapshot, v *plan.Volume) bool {
 	if len(s.Fence.Status.Clients) == 0 {
 		return true
 	}
-	return s.Policies[v.Claim.Namespace].Mode == v1alpha1.ModeRescue && !onItsWay(s.Fence, v.Name)
+	return s.Policies[v.Claim.Namespace].Mode == v1alpha1.ModeRescue && (!onItsWay(s.Fence, v.Name) || plan.HeldAnew(*s, *v))
 }
 
 func (o *Observer) setUseError(id string, s *plan.Snapshot, err error) {
@@ -135,39 +134,68 @@ func entriesListed(nf *v1alpha1.NodeFence, id string, m ceph.OSDMap) bool {
 	})
 }
 
-// prove asks every placement group that the incident's images keep their data in for the map.
-func prove(ctx context.Context, conn *ceph.Cluster, m ceph.OSDMap, id string, s *plan.Snapshot) error {
-	pools, err := pools(ctx, conn, id, s)
-	if err != nil {
-		return err
+// prove asks every placement group that the incident's images keep their data in for the map, pool by pool: a pool that does
+// not answer must not hold up volumes of another.
+func prove(ctx context.Context, conn *ceph.Cluster, c *plan.Cluster, id string, s *plan.Snapshot) {
+	refs, missing := pools(ctx, conn, id, s)
+	if len(refs) == 0 && missing == nil {
+		missing = errors.New("no image tells in which pools it is")
 	}
-	return conn.Barrier(ctx, m, pools)
+	failed := make([]error, len(refs))
+	var group sync.WaitGroup
+	for i, ref := range refs {
+		group.Go(func() { failed[i] = conn.Barrier(ctx, c.Map, []ceph.PoolRef{ref}) })
+	}
+	group.Wait()
+	c.Proven = map[string]uint32{}
+	for i, ref := range refs {
+		if failed[i] == nil {
+			c.Proven[ref.Pool] = c.Map.Epoch
+		}
+	}
+	if c.BarrierError = errors.Join(append(failed, missing)...); c.BarrierError == nil {
+		c.Barrier = c.Map.Epoch
+	}
 }
 
-// pools are those of the incident's images. The data pool is asked of the image: a static PersistentVolume may not tell it.
+// pools are those of the incident's images, in any one of the namespaces that are used: placement groups are the pool's. The
+// data pool is asked of the image: a static PersistentVolume may not tell it.
 func pools(ctx context.Context, conn *ceph.Cluster, id string, s *plan.Snapshot) ([]ceph.PoolRef, error) {
 	var lock sync.Mutex
-	refs := map[ceph.PoolRef]bool{}
+	refs := map[string]ceph.PoolRef{}
 	err := forEach(s, id, func(v *plan.Volume) error {
 		if !fencedFor(s.Fence, v.Name) {
 			return nil
 		}
-		use, err := v.Use, v.UseError
+		err := v.UseError
 		if !asked(s, v) {
+			var use ceph.ImageUse
 			use, err = conn.Inspect(ctx, image(*v))
+			v.Pools = poolsOf(*v, use, err)
 		}
 		if err != nil {
 			return fmt.Errorf("finding the data pool: %w", err)
 		}
 		lock.Lock()
 		defer lock.Unlock()
-		refs[ceph.PoolRef{Pool: v.Pool, Namespace: v.Namespace}] = true
-		if use.DataPool != "" {
-			refs[ceph.PoolRef{Pool: use.DataPool, Namespace: v.Namespace}] = true
+		for _, pool := range v.Pools {
+			refs[pool] = ceph.PoolRef{Pool: pool, Namespace: v.Namespace}
 		}
 		return nil
 	})
-	return slices.Collect(maps.Keys(refs)), err
+	return slices.Collect(maps.Values(refs)), err
+}
+
+// poolsOf are the pools that an image keeps its data in, as it says itself; nil if it did not.
+func poolsOf(v plan.Volume, use ceph.ImageUse, err error) []string {
+	switch {
+	case err != nil:
+		return nil
+	case use.DataPool == "" || use.DataPool == v.Pool:
+		return []string{v.Pool}
+	default:
+		return []string{v.Pool, use.DataPool}
+	}
 }
 
 // fencedFor tells whether the incident has settled clients for a volume.

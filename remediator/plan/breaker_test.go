@@ -37,8 +37,30 @@ func TestBreaker(t *testing.T) {
 	} {
 		settings := DefaultSettings()
 		settings.MaxFailedNodes = test.limit
-		if got := BreakerOpen(Health{Nodes: test.nodes, Failed: test.failed, Returned: test.returned}, settings); got != test.open {
+		if got := BreakerOpen(Health{Nodes: test.nodes, Failed: test.failed, Returned: test.returned}, nil, settings); got != test.open {
 			t.Errorf("limit %s, %d of %d failed, %d returned: open is %v", test.limit.String(), test.failed, test.nodes, test.returned, got)
+		}
+	}
+}
+
+func TestBreakerCountsNodesThatAreNotReady(t *testing.T) {
+	t.Parallel()
+	silent, sick := nodeA(), incident(kubeletNotReady).Node
+	for name, test := range map[string]struct {
+		health Health
+		node   *corev1.Node
+		open   bool
+	}{
+		"all of three, each with a stuck pod":            {Health{Nodes: 3, NotReady: 3}, sick, true},
+		"both of two, the second silent":                 {Health{Nodes: 2, Failed: 1, NotReady: 1}, sick, true},
+		"one alone":                                      {Health{Nodes: 3, NotReady: 1}, sick, false},
+		"one that boots beside one that is silent":       {Health{Nodes: 3, Failed: 1, NotReady: 1}, silent, false},
+		"two beside one that is silent":                  {Health{Nodes: 3, Failed: 1, NotReady: 2}, silent, true},
+		"two beside one that is silent, of many":         {Health{Nodes: 9, Failed: 1, NotReady: 2}, silent, false},
+		"one beside one that is silent and one that was": {Health{Nodes: 5, Failed: 1, Returned: 1, NotReady: 1}, silent, true},
+	} {
+		if got := BreakerOpen(test.health, test.node, DefaultSettings()); got != test.open {
+			t.Errorf("%s: open is %v", name, got)
 		}
 	}
 }
@@ -63,7 +85,7 @@ func TestHealth(t *testing.T) {
 		node(corev1.ConditionTrue, -time.Hour),     // a clock that is wrong is no return
 		joined,                                     // a new node was never failed
 	}, 2, now)
-	if want := (Health{Nodes: 8, Failed: 3, Returned: 1}); got != want {
+	if want := (Health{Nodes: 8, Failed: 3, Returned: 1, NotReady: 1}); got != want {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
 }

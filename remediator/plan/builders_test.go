@@ -99,6 +99,7 @@ func heldVolume(name, claim, image string, users ...*corev1.Pod) Volume {
 		Attachments: []*storagev1.VolumeAttachment{attachment(name, "node-a")},
 		Users:       users,
 		Record:      recordOf(users...),
+		Pools:       []string{"rbd"},
 	}
 }
 
@@ -133,7 +134,9 @@ func listedFor(ttl time.Duration) option {
 
 // barrierAt says that every placement group has confirmed the epoch.
 func barrierAt(epoch uint32) option {
-	return func(s *Snapshot) { s.changeCluster(func(c *Cluster) { c.Barrier = epoch }) }
+	return func(s *Snapshot) {
+		s.changeCluster(func(c *Cluster) { c.Barrier, c.Proven = epoch, map[string]uint32{"rbd": epoch} })
+	}
 }
 
 func (s *Snapshot) changeCluster(change func(*Cluster)) {

@@ -151,8 +151,11 @@ func belongs(s Snapshot, v Volume, address ceph.Address, clients *sources) (bool
 	}
 }
 
-// settledClients are the addresses that the incident settled for the volume in an earlier look.
+// settledClients are the addresses that the incident settled for the volume in an earlier look, for as long as they may be all.
 func settledClients(s Snapshot, v Volume) []string {
+	if HeldAnew(s, v) {
+		return nil
+	}
 	for _, entry := range s.Fence.Status.Volumes {
 		if entry.PersistentVolume == v.Name {
 			return entry.Clients

@@ -65,7 +65,10 @@ func TestDetect(t *testing.T) {
 		"makes none for a namespace that observes":                 {snapshot: incident(noFence, observing), why: "wanted"},
 		"S3: refuses a node that has no bootID":                    {snapshot: incident(noFence, func(s *Snapshot) { s.Node.Status.NodeInfo.BootID = "" }), why: "bootID", events: 1},
 		"S7: makes none while the breaker is open":                 {snapshot: incident(noFence, func(s *Snapshot) { s.Health = Health{Nodes: 4, Failed: 2} }), why: "BreakerOpen", events: 1},
-		"S5: a pod's own annotations change nothing":               {snapshot: incident(noFence, forged), why: "not failed"},
+		"S7: makes none while all nodes are not Ready": {
+			snapshot: incident(noFence, kubeletNotReady, stuckPod, func(s *Snapshot) { s.Health = Health{Nodes: 3, NotReady: 3} }), why: "BreakerOpen", events: 1,
+		},
+		"S5: a pod's own annotations change nothing": {snapshot: incident(noFence, forged), why: "not failed"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -34,10 +34,19 @@ func (d *draft) settleVolumes() {
 	d.forgetUnheld(judgements)
 }
 
+func onItsWay(phase v1alpha1.FencedVolumePhase) bool {
+	return phase != v1alpha1.VolumeHeld && phase != v1alpha1.VolumeRefused
+}
+
 func (d *draft) applyJudgement(entry *v1alpha1.FencedVolume, v Volume, j judgement) {
+	if HeldAnew(d.s, v) {
+		*entry = v1alpha1.FencedVolume{
+			PersistentVolume: entry.PersistentVolume, Claim: entry.Claim, Image: entry.Image, Phase: v1alpha1.VolumeHeld,
+		}
+	}
 	switch {
-	case entry.Phase != v1alpha1.VolumeHeld && entry.Phase != v1alpha1.VolumeRefused:
-		return // on its way: its clients are settled, and a watcher may be the new node's by now (S2)
+	case onItsWay(entry.Phase):
+		return // its clients are settled, and a watcher may be the new node's by now (S2)
 	case j.refused != nil && j.refused.reason == v1alpha1.ReasonCephUnreachable: // not a verdict: what is settled stays
 		entry.Phase, entry.Reason, entry.Message = v1alpha1.VolumeHeld, j.refused.reason, j.refused.message
 	case j.refused != nil:
@@ -135,7 +144,7 @@ func (d *draft) why() string {
 
 // writeEntries adds or renews blocklist entries and notes how long they last.
 func (d *draft) writeEntries(state nodeState, began bool) {
-	for _, step := range entriesToWrite(d.s, d.status.Clients, state.acts() || d.status.Times.FencedAt != nil) {
+	for _, step := range entriesToWrite(d.s, d.status.Clients, state.acts() || ReliedOn(d.status)) {
 		d.steps = append(d.steps, step)
 		d.look(immediately)
 	}

@@ -58,7 +58,7 @@ const inDoubtFor = time.Minute
 
 // neverListed tells whether no entry of the incident was ever seen in Ceph, and none can arrive there any more.
 func (d *draft) neverListed() bool {
-	if d.status.Times.FencedAt != nil || len(d.status.Clients) == 0 || d.s.Now.Sub(d.status.Times.FencingAt.Time) < inDoubtFor {
+	if ReliedOn(d.status) || len(d.status.Clients) == 0 || d.s.Now.Sub(d.status.Times.FencingAt.Time) < inDoubtFor {
 		return false
 	}
 	for _, c := range d.status.Clients {
@@ -73,7 +73,7 @@ func (d *draft) neverListed() bool {
 
 // cutsOff tells whether an entry of the incident is in Ceph, as far as is known.
 func (d *draft) cutsOff() bool {
-	return d.status.Times.FencedAt != nil ||
+	return ReliedOn(d.status) ||
 		slices.ContainsFunc(d.status.Clients, func(c v1alpha1.FencedClient) bool { return c.Until != nil })
 }
 

@@ -1,12 +1,14 @@
 package plan
 
 import (
+	"slices"
 	"testing"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/rbd-rescue/rbd-rescue/api/v1alpha1"
+	"github.com/rbd-rescue/rbd-rescue/ceph"
 )
 
 // personMade is a NodeFence that a person made by hand.
@@ -99,6 +101,45 @@ func TestNextLiftsByAPersonsWord(t *testing.T) {
 			},
 		},
 	})
+}
+
+// otherCluster gives the node a second volume, of a Ceph cluster that never confirms its fence.
+func otherCluster(s *Snapshot) {
+	pod := podOn("node-a", "log-0")
+	pod.Spec.Volumes[0] = claimVolume("logs")
+	pod.DeletionTimestamp = s.Pods[0].DeletionTimestamp
+	v := heldVolume("pv-2", "logs", "img2", pod)
+	v.ClusterID = "c2"
+	s.Pods, s.Volumes = append(s.Pods, pod), append(s.Volumes, v)
+	s.Clusters["c2"] = Cluster{Known: true, Map: ceph.OSDMap{Epoch: 5, FSID: "2", Blocklist: map[ceph.Address]time.Time{}}}
+}
+
+// releasedBehindOne of two clusters: the other has not confirmed.
+func releasedBehindOne(s *Snapshot) {
+	otherCluster(s)
+	s.Fence.Status = Next(*s).Status
+	listedFor(entryTTL)(s)
+	barrierAt(10)(s)
+	taintedNode(s)
+	s.Fence.Status = Next(*s).Status
+}
+
+func TestNextKeepsTheFenceThatAVolumeWasReleasedBehind(t *testing.T) {
+	t.Parallel()
+	s := incident(releasedBehindOne)
+	if s.Fence.Status.Volumes[0].Phase != v1alpha1.VolumeReleasing || s.Fence.Status.Times.FencedAt != nil {
+		t.Fatalf("it is not so: %+v", s.Fence.Status)
+	}
+	nodeReady("boot-1")(&s)
+	clear(s.Clusters["c1"].Map.Blocklist)
+	for range 2 { // the first look sees that the entry is gone, the second might take the incident for one that never began
+		s.Now = s.Now.Add(inDoubtFor)
+		d := Next(s)
+		if d.Status.Phase == v1alpha1.PhaseCancelled || !slices.Contains(steps(d.Steps), fence) {
+			t.Errorf("S4: phase %s, steps %v", d.Status.Phase, steps(d.Steps))
+		}
+		s.Fence.Status = d.Status
+	}
 }
 
 func TestNextOfANodeThatIsBack(t *testing.T) {

@@ -15,7 +15,13 @@ func (d *draft) beginRelease(proof verified) {
 	for i := range d.status.Volumes {
 		entry := &d.status.Volumes[i]
 		v, ok := d.s.volume(entry.PersistentVolume)
-		if !ok || entry.Phase != v1alpha1.VolumeHeld || entry.Reason != v1alpha1.ReasonWaiting || !proof.covers(v.ClusterID, entry.Clients) {
+		if !ok || entry.Phase != v1alpha1.VolumeHeld || entry.Reason != v1alpha1.ReasonWaiting {
+			continue
+		}
+		if !proof.covers(v, entry.Clients) {
+			if len(settledClients(d.s, v)) == 0 {
+				d.look(immediately) // only from now on are its pools asked
+			}
 			continue
 		}
 		if watcher := watching(v, entry.Clients); watcher != "" {

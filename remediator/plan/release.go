@@ -27,7 +27,7 @@ func release(proof verified, s Snapshot, volumes []v1alpha1.FencedVolume) []Step
 	clear := ClearVolumesInUse{}
 	for _, entry := range volumes {
 		v, ok := s.volume(entry.PersistentVolume)
-		if !ok || entry.Phase != v1alpha1.VolumeReleasing || !proof.covers(v.ClusterID, entry.Clients) || !optedIn(s, v) {
+		if !ok || entry.Phase != v1alpha1.VolumeReleasing || !proof.covers(v, entry.Clients) || HeldAnew(s, v) || !optedIn(s, v) {
 			continue
 		}
 		released[v.Name] = true

@@ -11,6 +11,14 @@ import (
 // entryTTL is how long an entry lives if nobody renews it: if rbd-rescue is gone, the fence must outlive it (S4).
 const entryTTL = 365 * 24 * time.Hour
 
+// ReliedOn tells whether the fence was proven whole once, or something was released behind a part of it, as behind one of two
+// clusters: from then on its entries must stay, whatever the node does (S4).
+func ReliedOn(status v1alpha1.NodeFenceStatus) bool {
+	return status.Times.FencedAt != nil || slices.ContainsFunc(status.Volumes, func(v v1alpha1.FencedVolume) bool {
+		return onItsWay(v.Phase)
+	})
+}
+
 // entriesToWrite are the clients whose entry is not in the blocklist or has lived half its time, by cluster (S4). A
 // cluster that does not answer has none: it is tried again when it answers.
 //

@@ -72,6 +72,9 @@ type Volume struct {
 	Use ceph.ImageUse
 	// UseError says why Ceph did not tell.
 	UseError error
+	// Pools hold the image's data, as the image itself said in this look; nil if it did not. A static PersistentVolume may not
+	// tell its data pool.
+	Pools []string
 }
 
 // Unlocated names one node of each kind; empty for none.
@@ -91,8 +94,11 @@ type Cluster struct {
 	Map   ceph.OSDMap
 	// Own are rbd-rescue's own addresses in this cluster.
 	Own []ceph.Address
-	// Barrier is the epoch that every placement group of the volumes' pools is proven to have reached; 0 if none.
+	// Barrier is the epoch that every placement group of all pools that were asked is proven to have reached; 0 if none.
 	Barrier uint32
+	// Proven is the epoch that every placement group of a pool is proven, in this look, to have reached. A pool that is not
+	// there was not asked, or did not answer.
+	Proven map[string]uint32
 	// BarrierError says which proof is missing.
 	BarrierError error
 	// Daemons are the hosts of the cluster's own daemons; read only where a whole host may have to be fenced.

@@ -13,7 +13,12 @@ const expiryMargin = time.Hour
 
 // verified is the proof that clients are cut off. Only verify makes one, and release takes nothing else (S1).
 type verified struct {
+	// listed are the clients whose entry is in the blocklist for long enough.
+	listed map[clientKey]bool
+	// epochs with which every pool that was asked has confirmed an entry.
 	epochs map[clientKey]uint32
+	// pools, by clusterID, of which every placement group has confirmed the map of this look.
+	pools map[string]map[string]bool
 }
 
 type clientKey struct {
@@ -22,11 +27,15 @@ type clientKey struct {
 }
 
 // verify proves the fence from this very snapshot: a client is cut off if its entry is in the blocklist, does not run out
-// within the margin, and every placement group that serves the volumes has the OSD map that holds it.
+// within the margin, and every placement group that serves the volumes has the OSD map that holds it. Which pools serve a
+// volume differs: covers compares.
 // What is not proven is told by cluster.
 func verify(s Snapshot, clients []v1alpha1.FencedClient) (verified, map[string]refusal) {
-	proof := verified{epochs: map[clientKey]uint32{}}
+	proof := verified{listed: map[clientKey]bool{}, epochs: map[clientKey]uint32{}, pools: map[string]map[string]bool{}}
 	missing := map[string]refusal{}
+	for id, cluster := range s.Clusters {
+		proof.pools[id] = confirmed(cluster)
+	}
 	for _, c := range clients {
 		cluster := s.Clusters[c.ClusterID]
 		address, err := ceph.ParseAddress(c.Address)
@@ -37,27 +46,56 @@ func verify(s Snapshot, clients []v1alpha1.FencedClient) (verified, map[string]r
 			missing[c.ClusterID] = refusal{v1alpha1.ReasonCephUnreachable, cluster.Error.Error()}
 		case !listed(cluster, address, s.Now.Add(expiryMargin)):
 			missing[c.ClusterID] = refusal{v1alpha1.ReasonFenceUnproven, fmt.Sprintf("%s is not on the blocklist yet", address)}
-		case cluster.BarrierError != nil:
-			missing[c.ClusterID] = refusal{v1alpha1.ReasonFenceUnproven, cluster.BarrierError.Error()}
-		case cluster.Barrier < cluster.Map.Epoch:
-			missing[c.ClusterID] = refusal{v1alpha1.ReasonFenceUnproven, fmt.Sprintf("not every OSD has confirmed OSD map %d yet", cluster.Map.Epoch)}
 		default:
+			proof.listed[clientKey{c.ClusterID, address}] = true
+			if r := unconfirmed(cluster); r != nil {
+				missing[c.ClusterID] = *r
+				continue
+			}
 			proof.epochs[clientKey{c.ClusterID, address}] = cluster.Barrier
 		}
 	}
 	return proof, missing
 }
 
-// covers tells whether all clients of a volume are proven to be cut off. A volume without clients is not covered: that
-// nothing is known is no proof.
-func (p verified) covers(clusterID string, addresses []string) bool {
+// unconfirmed says why not every pool that was asked has confirmed the map; nil if all have.
+func unconfirmed(cluster Cluster) *refusal {
+	switch {
+	case cluster.BarrierError != nil:
+		return &refusal{v1alpha1.ReasonFenceUnproven, cluster.BarrierError.Error()}
+	case cluster.Barrier < cluster.Map.Epoch:
+		return &refusal{v1alpha1.ReasonFenceUnproven, fmt.Sprintf("not every OSD has confirmed OSD map %d yet", cluster.Map.Epoch)}
+	default:
+		return nil
+	}
+}
+
+// confirmed are the pools of which every placement group has the map.
+func confirmed(cluster Cluster) map[string]bool {
+	pools := map[string]bool{}
+	for pool, epoch := range cluster.Proven {
+		if epoch > 0 && epoch >= cluster.Map.Epoch {
+			pools[pool] = true
+		}
+	}
+	return pools
+}
+
+// covers tells whether all clients of a volume are proven to be cut off from all pools that hold it. A volume without clients
+// is not covered, nor one whose pools are not known: that nothing is known is no proof.
+func (p verified) covers(v Volume, addresses []string) bool {
 	for _, text := range addresses {
 		address, err := ceph.ParseAddress(text)
-		if err != nil || p.epochs[clientKey{clusterID, address}] == 0 {
+		if err != nil || !p.listed[clientKey{v.ClusterID, address}] {
 			return false
 		}
 	}
-	return len(addresses) > 0
+	for _, pool := range v.Pools {
+		if !p.pools[v.ClusterID][pool] {
+			return false
+		}
+	}
+	return len(addresses) > 0 && len(v.Pools) > 0
 }
 
 // watching is a fenced client that still shows as a watcher of a volume. The blocklist ends watches at once (facts/ceph.md);

@@ -61,8 +61,8 @@ func (c *Controller) stillRight(ctx context.Context, nf *v1alpha1.NodeFence, jud
 	if err != nil {
 		return nil, err
 	}
-	if stands && nf.Spec.Automatic && nf.Status.Times.FencedAt == nil {
-		if stands, err = c.breakerIsClosed(ctx); err != nil {
+	if stands && nf.Spec.Automatic && !plan.ReliedOn(nf.Status) {
+		if stands, err = c.breakerIsClosed(ctx, judged); err != nil {
 			return nil, err
 		}
 	}
@@ -74,7 +74,7 @@ func (c *Controller) stillRight(ctx context.Context, nf *v1alpha1.NodeFence, jud
 
 // breakerIsClosed asks the API itself about all nodes before the first entry of an incident: a cache that has not heard of the
 // other failures yet would let each of them pass for the only one (S7).
-func (c *Controller) breakerIsClosed(ctx context.Context) (bool, error) {
+func (c *Controller) breakerIsClosed(ctx context.Context, judged *corev1.Node) (bool, error) {
 	var list corev1.NodeList
 	if err := c.Live.List(ctx, &list); err != nil {
 		return false, fmt.Errorf("listing nodes before the first entry: %w", err)
@@ -87,7 +87,7 @@ func (c *Controller) breakerIsClosed(ctx context.Context) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	return !plan.BreakerOpen(plan.HealthOf(nodes, len(gone), c.Observer.Clock.Now()), c.Observer.Settings), nil
+	return !plan.BreakerOpen(plan.HealthOf(nodes, len(gone), c.Observer.Clock.Now()), judged, c.Observer.Settings), nil
 }
 
 // takesFromNode tells whether a step takes something from the node that is right only while the node is as it was judged:
@@ -95,7 +95,7 @@ func (c *Controller) breakerIsClosed(ctx context.Context) (bool, error) {
 func takesFromNode(nf *v1alpha1.NodeFence, step plan.Step) bool {
 	switch step.(type) {
 	case plan.AddToBlocklist:
-		return nf.Status.Times.FencedAt == nil
+		return !plan.ReliedOn(nf.Status)
 	case plan.ClearVolumesInUse, plan.DeletePod, plan.DeleteAttachment, plan.FreeAttachment:
 		return true
 	default:

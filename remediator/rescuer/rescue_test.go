@@ -60,7 +60,7 @@ type world struct {
 // errCrashed is what every call gives after the crash.
 var errCrashed = errors.New("the process is gone")
 
-func newWorld(t *testing.T) *world {
+func newWorld(t *testing.T, besides ...client.Object) *world {
 	t.Helper()
 	w := &world{T: t, ceph: cephtest.New(clocktesting.NewFakePassiveClock(now)), events: events.NewFakeRecorder(1000)}
 	w.ceph.Watch(image, deadClient)
@@ -74,7 +74,7 @@ func newWorld(t *testing.T) *world {
 	if err := errors.Join(clientgoscheme.AddToScheme(scheme), v1alpha1.AddToScheme(scheme)); err != nil {
 		t.Fatal(err)
 	}
-	builder := fake.NewClientBuilder().WithScheme(scheme).WithObjects(objects()...).
+	builder := fake.NewClientBuilder().WithScheme(scheme).WithObjects(append(objects(), besides...)...).
 		WithStatusSubresource(&v1alpha1.NodeFence{}, &corev1.Node{})
 	if err := observe.AddIndexes(context.Background(), fakeIndexer{builder}); err != nil {
 		t.Fatal(err)
@@ -358,6 +358,35 @@ func TestRescueFencesNothingWhenTheLiveBreakerIsOpen(t *testing.T) {
 	if listed := w.ceph.Blocklist(); len(listed) > 0 {
 		t.Errorf("S7: %v are cut off", listed)
 	}
+}
+
+// S7: the same where the kubelets answer that they are not ready: each node would be the next.
+func TestRescueFencesNothingWhenTheLiveNodesAreNotReady(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	c := w.controller()
+	c.Live = othersNotReady{w.client}
+	if err := w.settle(c); err != nil {
+		t.Fatal(err)
+	}
+	if listed := w.ceph.Blocklist(); len(listed) > 0 {
+		t.Errorf("S7: %v are cut off", listed)
+	}
+}
+
+// othersNotReady lists every node but node-a as not ready.
+type othersNotReady struct{ client.Reader }
+
+func (r othersNotReady) List(ctx context.Context, list client.ObjectList, opts ...client.ListOption) error {
+	err := r.Reader.List(ctx, list, opts...)
+	if nodes, ok := list.(*corev1.NodeList); ok && err == nil {
+		for i := range nodes.Items {
+			if nodes.Items[i].Name != "node-a" {
+				nodes.Items[i].Status.Conditions = []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionFalse}}
+			}
+		}
+	}
+	return err
 }
 
 // allUnknown lists every node as failed.

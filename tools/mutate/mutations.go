@@ -16,11 +16,35 @@ var mutations = []mutation{
 	},
 	{
 		"S1", "a volume is released without the proof of this look", plan + "release.go",
-		"|| !proof.covers(v.ClusterID, entry.Clients) ||", "||",
+		"|| !proof.covers(v, entry.Clients) ||", "||",
 	},
 	{
 		"S1", "a volume without a client counts as proven", plan + "verify.go",
-		"return len(addresses) > 0\n", "return true\n",
+		"return len(addresses) > 0 &&", "return",
+	},
+	{
+		"S1", "a volume whose pools are not known counts as proven", plan + "verify.go",
+		"&& len(v.Pools) > 0\n", "\n",
+	},
+	{
+		"S1", "what one pool has confirmed counts for another", plan + "verify.go",
+		"if !p.pools[v.ClusterID][pool] {", "if len(p.pools[v.ClusterID]) == 0 {",
+	},
+	{
+		"S1", "a pool that has confirmed an older map is good enough", plan + "verify.go",
+		"if epoch > 0 && epoch >= cluster.Map.Epoch {", "if epoch > 0 {",
+	},
+	{
+		"S1", "a volume that the fenced boot has again is not judged anew", plan + "anew.go",
+		"return attachmentTo(s.NodeName, v) != nil || len", "return false && len",
+	},
+	{
+		"S1", "the clients that were settled count for a new mapping", plan + "clients.go",
+		"if HeldAnew(s, v) {", "if false {",
+	},
+	{
+		"S1", "a new pod of the fenced boot goes behind the old proof", plan + "release.go",
+		"|| HeldAnew(s, v) ||", "||",
 	},
 	{
 		"S1", "the record counts, whoever started since", plan + "clients.go",
@@ -103,6 +127,10 @@ var mutations = []mutation{
 		"|| listed(cluster, address, s.Now.Add(entryTTL/2)) {", "|| listed(cluster, address, s.Now) {",
 	},
 	{
+		"S4", "entries of one cluster are given up while another has not confirmed", plan + "renew.go",
+		"return onItsWay(v.Phase)", "return v.Phase == \"\"",
+	},
+	{
 		"S4", "entries live for an hour", plan + "renew.go",
 		"const entryTTL = 365 * 24 * time.Hour", "const entryTTL = time.Hour",
 	},
@@ -132,12 +160,20 @@ var mutations = []mutation{
 		"> max(1, limit)", "> max(1, limit, h.Nodes)",
 	},
 	{
+		"S7", "nodes that are not Ready do not count", plan + "breaker.go",
+		"h.Failed + h.Returned + h.NotReady", "h.Failed + h.Returned",
+	},
+	{
+		"S7", "a node that is not Ready is fenced beside one that has failed", plan + "breaker.go",
+		"&& !notReady(node) {", "{",
+	},
+	{
 		"S7", "a fence begins while the breaker is open", plan + "fence.go",
 		"if !began && d.s.Fence.Spec.Automatic && notNow(d.s) != nil {", "if false {",
 	},
 	{
 		"S7", "nodes that have just come back do not count", plan + "breaker.go",
-		"h.Failed+h.Returned >", "h.Failed >",
+		"h.Failed + h.Returned + h.NotReady", "h.Failed + h.NotReady",
 	},
 	{
 		"S7", "what the cache says of all nodes is good enough", rescuer + "execute.go",
