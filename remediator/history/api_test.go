@@ -1,12 +1,13 @@
 package history
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
-	"maps"
 	"reflect"
 	"slices"
+	"strings"
 	"time"
 
 	jsonpatch "github.com/evanphx/json-patch/v5"
@@ -31,8 +32,41 @@ func kindOf(o client.Object) string { return reflect.TypeOf(o).Elem().Name() }
 
 func keyOf(o client.Object) key { return key{kindOf(o), o.GetNamespace(), o.GetName()} }
 
-// objects is one state of the API. What is in it is never changed, only replaced, so that a cache is a copy of the map.
-type objects map[key]client.Object
+// objects is one state of the API: of each kind, all objects in the order of their names, so that a history can be repeated.
+// Neither an object nor a list in it is ever changed, only replaced, so that a cache catches up by taking the list over.
+type objects map[string][]client.Object
+
+// find gives where an object is, or would be, among those of its kind.
+func (o objects) find(k key) (at int, there bool) {
+	return slices.BinarySearchFunc(o[k.kind], k, func(object client.Object, k key) int {
+		return cmp.Or(strings.Compare(object.GetNamespace(), k.namespace), strings.Compare(object.GetName(), k.name))
+	})
+}
+
+func (o objects) get(k key) (client.Object, bool) {
+	at, there := o.find(k)
+	if !there {
+		return nil, false
+	}
+	return o[k.kind][at], true
+}
+
+func (o objects) put(object client.Object) {
+	k := keyOf(object)
+	at, there := o.find(k)
+	if there {
+		o[k.kind] = slices.Clone(o[k.kind])
+		o[k.kind][at] = object
+		return
+	}
+	o[k.kind] = slices.Insert(slices.Clip(o[k.kind]), at, object)
+}
+
+func (o objects) remove(k key) {
+	if at, there := o.find(k); there {
+		o[k.kind] = slices.Delete(slices.Clone(o[k.kind]), at, at+1)
+	}
+}
 
 // api is the API server: resource versions, preconditions, patches, graceful deletion of pods.
 type api struct {
@@ -53,11 +87,11 @@ func conflict(k key, why string) error {
 func (a *api) put(o client.Object) {
 	a.version++
 	o.SetResourceVersion(fmt.Sprint(a.version))
-	a.objects[keyOf(o)] = o
+	a.objects.put(o)
 }
 
 func (a *api) create(o client.Object) error {
-	if _, there := a.objects[keyOf(o)]; there {
+	if _, there := a.objects.find(keyOf(o)); there {
 		return apierrors.NewAlreadyExists(resource, o.GetName())
 	}
 	o.SetUID(types.UID(fmt.Sprintf("uid-%d", a.version)))
@@ -68,7 +102,7 @@ func (a *api) create(o client.Object) error {
 
 // remove takes an object away for good; one with finalizers is only marked.
 func (a *api) remove(k key) {
-	o, there := a.objects[k]
+	o, there := a.objects.get(k)
 	switch {
 	case !there:
 	case len(o.GetFinalizers()) > 0:
@@ -78,7 +112,7 @@ func (a *api) remove(k key) {
 			a.put(marked)
 		}
 	default:
-		delete(a.objects, k)
+		a.objects.remove(k)
 	}
 }
 
@@ -91,37 +125,21 @@ func change[T client.Object](a *api, o T, by func(T)) {
 
 func get[T client.Object](from objects, namespace, name string) (T, bool) {
 	var none T
-	o, there := from[key{reflect.TypeFor[T]().Elem().Name(), namespace, name}]
+	o, there := from.get(key{reflect.TypeFor[T]().Elem().Name(), namespace, name})
 	if !there {
 		return none, false
 	}
 	return o.(T), true
 }
 
-// list gives the objects of a type, in the order of their names, so that a history can be repeated.
+// list gives the objects of a type.
 func list[T client.Object](from objects) []T {
-	kind := reflect.TypeFor[T]().Elem().Name()
-	var found []T
-	for k, o := range from {
-		if k.kind == kind {
-			found = append(found, o.(T))
-		}
+	all := from[reflect.TypeFor[T]().Elem().Name()]
+	found := make([]T, len(all))
+	for i, o := range all {
+		found[i] = o.(T)
 	}
-	slices.SortFunc(found, func(a, b T) int {
-		return compareKeys(keyOf(a), keyOf(b))
-	})
 	return found
-}
-
-func compareKeys(a, b key) int {
-	switch {
-	case a == b:
-		return 0
-	case a.namespace+"/"+a.name < b.namespace+"/"+b.name:
-		return -1
-	default:
-		return 1
-	}
 }
 
 // kube is one process's client: it reads from a state, be it the API's or a cache's, and writes to the API.
@@ -138,7 +156,7 @@ func (c kube) Get(_ context.Context, name client.ObjectKey, into client.Object, 
 		return err
 	}
 	k := key{kindOf(into), name.Namespace, name.Name}
-	o, there := c.state()[k]
+	o, there := c.state().get(k)
 	if !there {
 		return notFound(k)
 	}
@@ -175,7 +193,7 @@ func selected[P interface {
 }, T any](c kube, options *client.ListOptions) []T {
 	var items []T
 	for _, o := range list[P](c.state()) {
-		if options.Namespace != "" && o.GetNamespace() != options.Namespace || !c.world.indexed(o, options) {
+		if options.Namespace != "" && o.GetNamespace() != options.Namespace || !c.world.matches(o, options) {
 			continue
 		}
 		items = append(items, *o)
@@ -183,20 +201,38 @@ func selected[P interface {
 	return items
 }
 
-func (w *world) indexed(o client.Object, options *client.ListOptions) bool {
+func (w *world) matches(o client.Object, options *client.ListOptions) bool {
 	if options.FieldSelector == nil {
 		return true
 	}
 	for _, r := range options.FieldSelector.Requirements() {
-		values, known := w.indexes[kindOf(o)+" "+r.Field]
-		if !known {
-			panic("no index " + r.Field)
-		}
-		if !slices.Contains(values(o), r.Value) {
+		if !slices.Contains(w.indexValues(o, r.Field), r.Value) {
 			return false
 		}
 	}
 	return true
+}
+
+// indexValues are kept of PersistentVolumes: their records take long to read, and seldom change.
+func (w *world) indexValues(o client.Object, field string) []string {
+	if w.indexed[indexed{o, field}] != nil {
+		return w.indexed[indexed{o, field}]
+	}
+	index, known := w.indexes[kindOf(o)+" "+field]
+	if !known {
+		panic("no index " + field)
+	}
+	values := index(o)
+	if _, is := o.(*corev1.PersistentVolume); is {
+		w.indexed[indexed{o, field}] = append([]string{}, values...)
+	}
+	return values
+}
+
+// indexed is an object, never changed, and the name of an index.
+type indexed struct {
+	object client.Object
+	field  string
 }
 
 // indexer takes the indexes that observe.AddIndexes gives.
@@ -218,7 +254,7 @@ func (c kube) Create(_ context.Context, o client.Object, _ ...client.CreateOptio
 // replace stores what a write made of an object, if nobody else wrote it since version was read.
 func (c kube) replace(o client.Object, version string) error {
 	k := keyOf(o)
-	now, there := c.world.api.objects[k]
+	now, there := c.world.api.objects.get(k)
 	switch {
 	case !there:
 		return notFound(k)
@@ -227,7 +263,7 @@ func (c kube) replace(o client.Object, version string) error {
 	}
 	c.world.api.put(o)
 	if len(o.GetFinalizers()) == 0 && o.GetDeletionTimestamp() != nil && k.kind != "Pod" {
-		delete(c.world.api.objects, k)
+		c.world.api.objects.remove(k)
 	}
 	return nil
 }
@@ -248,11 +284,18 @@ func (c kube) Patch(_ context.Context, o client.Object, patch client.Patch, _ ..
 	if err := c.world.process.write("patch " + kindOf(o)); err != nil {
 		return err
 	}
-	return c.patch(o, patch)
+	before, _ := c.world.api.objects.get(keyOf(o))
+	if err := c.patch(o, patch); err != nil {
+		return err
+	}
+	if pod, is := before.(*corev1.Pod); is {
+		c.world.checkPodPatched(pod)
+	}
+	return nil
 }
 
 func (c kube) patch(o client.Object, patch client.Patch) error {
-	now, there := c.world.api.objects[keyOf(o)]
+	now, there := c.world.api.objects.get(keyOf(o))
 	if !there {
 		return notFound(keyOf(o))
 	}
@@ -297,7 +340,7 @@ func (c kube) Delete(_ context.Context, o client.Object, opts ...client.DeleteOp
 	if err := c.world.process.write("delete " + k.kind); err != nil {
 		return err
 	}
-	now, there := c.world.api.objects[k]
+	now, there := c.world.api.objects.get(k)
 	if !there {
 		return notFound(k)
 	}
@@ -346,12 +389,9 @@ func (s status) Patch(_ context.Context, o client.Object, patch client.Patch, _ 
 	return nil
 }
 
-// copied is what a cache holds once it has caught up with all objects of some kinds.
-func (o objects) copied(from objects, kinds ...string) {
-	maps.DeleteFunc(o, func(k key, _ client.Object) bool { return slices.Contains(kinds, k.kind) })
-	for k, object := range from {
-		if slices.Contains(kinds, k.kind) {
-			o[k] = object
-		}
+// catchUp makes a cache hold all objects of some kinds as they are.
+func (o objects) catchUp(from objects, kinds ...string) {
+	for _, kind := range kinds {
+		o[kind] = from[kind]
 	}
 }

@@ -19,7 +19,10 @@ func (w *world) actions() map[string]func(*rapid.T) {
 		"time passes":        w.someTime,
 		"a long time passes": w.longTime,
 		"a machine fails":    w.machineFails,
-		"a machine recovers": w.machineRecovers,
+		"a machine recovers": func(t *rapid.T) { w.recover(w.anyMachine(t)) },
+		"many machines fail": w.storm,
+		"all is well again":  w.calm,
+		"the webhook fails":  w.webhookChanges,
 		"a machine reboots":  func(t *rapid.T) { w.reboot(w.anyMachine(t)) },
 		"a link changes":     w.linkChanges,
 		"Ceph fails":         w.cephChanges,
@@ -64,23 +67,36 @@ func (w *world) longTime(t *rapid.T) {
 }
 
 func (w *world) machineFails(t *rapid.T) {
-	m := w.anyMachine(t)
-	switch how := rapid.SampledFrom([]string{"frozen", "off", "kubelet sick"}).Draw(t, "how"); how {
-	case "frozen":
-		m.running = false
-		w.tell("%s freezes", m.name)
-	case "off":
-		m.running, m.off = false, true
-		w.tell("%s is powered off", m.name)
-	case "kubelet sick":
-		m.ready = false
-		w.tell("the kubelet of %s is sick", m.name)
-	}
+	w.fail(w.anyMachine(t), rapid.SampledFrom([]string{"frozen", "off", "kubelet sick"}).Draw(t, "how"))
 }
 
-// machineRecovers thaws a machine, boots one that is off, or heals its kubelet.
-func (w *world) machineRecovers(t *rapid.T) {
-	m := w.anyMachine(t)
+// storm lets many machines fail at once: with a kubelet that is sick the containers go on writing.
+func (w *world) storm(t *rapid.T) {
+	how := rapid.SampledFrom([]string{"kubelet sick", "kubelet sick", "frozen", "cut off from the API"}).Draw(t, "how")
+	for _, m := range w.machines {
+		if rapid.IntRange(0, 3).Draw(t, m.name) > 0 {
+			w.fail(m, how)
+		}
+	}
+	w.happened["storm"]++
+}
+
+func (w *world) fail(m *machine, how string) {
+	switch how {
+	case "frozen":
+		m.running = false
+	case "off":
+		m.running, m.off = false, true
+	case "kubelet sick":
+		m.ready = false
+	case "cut off from the API":
+		m.apiLink = false
+	}
+	w.tell("%s fails: %s", m.name, how)
+}
+
+// recover thaws a machine, boots one that is off, or heals its kubelet.
+func (w *world) recover(m *machine) {
 	m.ready = true
 	if m.off {
 		w.reboot(m)
@@ -90,6 +106,20 @@ func (w *world) machineRecovers(t *rapid.T) {
 		w.tell("%s thaws", m.name)
 	}
 	m.running = true
+}
+
+func (w *world) calm(*rapid.T) {
+	w.tell("all is well again")
+	for _, m := range w.machines {
+		w.recover(m)
+		m.apiLink, m.cephLink = true, true
+	}
+	w.cephWell()
+}
+
+func (w *world) webhookChanges(t *rapid.T) {
+	w.webhook.down, w.webhook.stale = rapid.Bool().Draw(t, "down"), rapid.Bool().Draw(t, "stale")
+	w.tell("the webhook: down %v, its cache stands still %v", w.webhook.down, w.webhook.stale)
 }
 
 func (w *world) reboot(m *machine) {
@@ -106,23 +136,36 @@ func (w *world) linkChanges(t *rapid.T) {
 }
 
 func (w *world) cephChanges(t *rapid.T) {
-	switch rapid.SampledFrom([]string{"mons", "lag", "well"}).Draw(t, "what") {
+	switch rapid.SampledFrom([]string{"mons", "lag", "lag", "well"}).Draw(t, "what") {
 	case "mons":
 		w.monsDown = true
 		w.tell("the monitors are down")
 	case "lag":
-		if w.cutOffAtLag == nil {
-			w.cutOffAtLag = append([]string{}, w.ceph.Blocklist()...)
-			w.ceph.Lag(true)
-			w.tell("the OSDs lag behind, at %v", w.cutOffAtLag)
-		}
+		w.lag(rapid.SampledFrom([]string{"rbd", "ssd"}).Draw(t, "pool"), rapid.Bool().Draw(t, "all of it"))
 	case "well":
 		w.cephWell()
 	}
 }
 
+// lag keeps one placement group of a pool, or all, at the map that they have now.
+func (w *world) lag(pool string, all bool) {
+	number := uint32(1)
+	if all {
+		number = placementGroups
+	}
+	for i := range number {
+		group := placementGroup{pool, i}
+		if _, lags := w.lagging[group]; !lags {
+			w.lagging[group] = w.ceph.Blocklist()
+			w.ceph.LagPlacementGroup(pool, i, true)
+		}
+	}
+	w.tell("%d placement groups of pool %s lag behind, at %v", number, pool, w.lagging[placementGroup{pool, 0}])
+}
+
 func (w *world) cephWell() {
-	w.monsDown, w.cutOffAtLag = false, nil
+	w.monsDown = false
+	clear(w.lagging)
 	w.ceph.Lag(false)
 	w.tell("Ceph is well")
 }
@@ -205,11 +248,13 @@ func (w *world) personLifts(t *rapid.T) {
 
 // looks is one look of one controller, through caches as old as they are.
 func (w *world) looks(t *rapid.T) {
-	switch rapid.SampledFrom([]string{"volume", "node", "fence", "fence"}).Draw(t, "at") {
+	switch rapid.SampledFrom([]string{"volume", "node", "flags", "fence", "fence"}).Draw(t, "at") {
 	case "volume":
 		w.process.lookAtVolume(volumeOf(rapid.SampledFrom(claims()).Draw(t, "claim")))
 	case "node":
 		w.process.lookAtNode(w.anyMachine(t).name)
+	case "flags":
+		w.process.lookAtFlags()
 	case "fence":
 		if nf, any := drawOne(t, w.fences(), "NodeFence"); any {
 			w.process.lookAtFence(nf.Name)

@@ -1,10 +1,12 @@
 package history
 
 import (
+	"cmp"
 	"flag"
 	"fmt"
 	"os"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -14,6 +16,7 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 
 	"github.com/rbd-rescue/rbd-rescue/api/v1alpha1"
+	"github.com/rbd-rescue/rbd-rescue/remediator/plan"
 	"github.com/rbd-rescue/rbd-rescue/volume"
 )
 
@@ -32,7 +35,7 @@ func TestMain(m *testing.M) {
 // enough steps for everything that matters to come to pass: as many as `make test-history` makes.
 const enough = 50_000
 
-// S1 to S8 hold after every write of every history.
+// S1 to S9 hold after every write of every history.
 func TestTheRulesHoldInEveryHistory(t *testing.T) {
 	t.Parallel()
 	seen := map[string]int{}
@@ -47,7 +50,7 @@ func TestTheRulesHoldInEveryHistory(t *testing.T) {
 	}
 	for _, what := range []string{
 		"node fenced", "whole host fenced", "pod force-deleted", "attachment deleted", "volumesInUse cleared", "stale write refused",
-		"fence lifted", "fence overridden", "fence cancelled", "entry renewed", "pod deleted gracefully", "crash",
+		"fence lifted", "fence overridden", "fence cancelled", "entry renewed", "pod deleted gracefully", "crash", "pod gated", "gate opened", "storm",
 		"refused ClientUnknown", "refused SharedAddress", "refused CephDaemonHost", "refused UnfencedStorage", "refused BarePod",
 	} {
 		if seen[what] == 0 {
@@ -93,8 +96,8 @@ func (w *world) count(seen map[string]int) {
 	}
 }
 
-// Whatever has happened: once faults end and machines have rebooted, every workload runs and no fence, no taint and no entry
-// is left.
+// Whatever has happened: once faults end and machines have rebooted, every workload runs and no fence, no taint, no entry, no
+// gate and no flag is left.
 func TestEveryHistoryEndsWell(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
@@ -121,7 +124,7 @@ func TestEveryHistoryEndsWell(t *testing.T) {
 			if left := w.ceph.Blocklist(); len(left) > 0 {
 				return fmt.Sprintf("%v are on the blocklist", left)
 			}
-			return w.notRunning("")
+			return cmp.Or(w.flagsLeft(), w.notRunning(""))
 		})
 	})
 }
@@ -146,6 +149,37 @@ func TestEveryHistoryRescues(t *testing.T) {
 	})
 }
 
+// Whatever has happened: a boot that gets a volume again after its recovery, since the pod tolerates the taint and the old
+// mappings are gone, and that fails again, gives the volume up again.
+func TestEveryBootThatFailsAgainIsRescuedAgain(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		w := newWorld(t)
+		db := func() *corev1.Pod { return w.podsOf(workloads[0])[0] }
+		m := w.machine(db().Spec.NodeName)
+		faults := []string{"frozen", "cut off from the API"}
+		w.fail(m, rapid.SampledFrom(faults).Draw(t, "first"))
+		w.until("db runs elsewhere", func() string { return w.notRunning(m.name) })
+		w.recover(m)
+		m.apiLink = true
+		w.until(m.name+" has let go of its mappings", func() string { return strings.Join(m.images(), " ") })
+		w.tell("a person force-deletes pod db-0")
+		w.api.remove(keyOf(db()))
+		w.until("db is back", func() string {
+			if m.stale() || db().Spec.NodeName == m.name && db().Status.Phase == corev1.PodRunning {
+				return "" // where its whole host is cut off, it only waits there
+			}
+			return "db runs elsewhere"
+		})
+		for range rapid.IntRange(0, 40).Draw(t, "looks") {
+			w.looks(t)
+			w.someTime(t)
+		}
+		w.fail(m, rapid.SampledFrom(faults).Draw(t, "again"))
+		w.until("db runs elsewhere once more", func() string { return w.notRunning(m.name) })
+	})
+}
+
 // heal ends all faults but those of the machines.
 func (w *world) heal() {
 	w.tell("---- faults end")
@@ -156,6 +190,7 @@ func (w *world) heal() {
 	w.annotate("shop", v1alpha1.AnnotationMode, "rescue")
 	w.annotate("shop", v1alpha1.AnnotationAllow, "")
 	w.annotate("rbd-rescue", v1alpha1.AnnotationPaused, "")
+	w.webhook.down, w.webhook.stale = false, false
 	w.restart()
 	for _, nf := range activeFences(w.fences()) {
 		if !nf.Spec.Automatic && len(nf.Status.Clients) == 0 { // or it would fence the next pod there
@@ -174,6 +209,12 @@ func (w *world) until(what string, check func() string) {
 			return
 		}
 	}
+	for _, nf := range w.fences() {
+		w.tell("NodeFence %s of %s is %s: %s", nf.Name, nf.Spec.BootID, nf.Status.Phase, nf.Status.Message)
+		for _, v := range nf.Status.Volumes {
+			w.tell("- %s is %s %s %s", v.PersistentVolume, v.Phase, v.Reason, v.Message)
+		}
+	}
 	w.broken("liveness", "%s: not so after %s: %s", what, 200*5*time.Second, amiss)
 	w.failIfBroken()
 }
@@ -181,14 +222,17 @@ func (w *world) until(what string, check func() string) {
 // notRunning is a workload that does not run, though nothing that the NodeFences say explains it.
 func (w *world) notRunning(dead string) string {
 	for _, l := range w.workloads {
-		pod, there := get[*corev1.Pod](w.api.objects, l.namespace, l.name+"-0")
-		if !there && l.bare {
+		pods := w.podsOf(l)
+		running := slices.DeleteFunc(slices.Clone(pods), func(pod *corev1.Pod) bool {
+			return pod.Status.Phase != corev1.PodRunning || volume.Terminating(pod) || pod.Spec.NodeName == dead
+		})
+		if len(running) >= l.pods() || l.bare && len(pods) == 0 || dead != "" && w.refused(l) {
 			continue
 		}
-		if there && pod.Status.Phase == corev1.PodRunning && !volume.Terminating(pod) && pod.Spec.NodeName != dead {
-			continue
+		if slices.ContainsFunc(pods, plan.Gated) { // S9: also where a person has taken over
+			return fmt.Sprintf("%s/%s is gated", l.namespace, l.name)
 		}
-		if dead != "" && (l.namespace != "shop" || w.refused(l) || w.personTookOver(dead)) {
+		if dead != "" && (l.namespace != "shop" || w.personTookOver(dead)) {
 			continue
 		}
 		return fmt.Sprintf("%s/%s does not run", l.namespace, l.name)

@@ -1,6 +1,9 @@
 package history
 
 import (
+	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -16,7 +19,7 @@ import (
 func (w *world) kubernetes() {
 	w.nodeLifecycle()
 	w.podGC()
-	w.statefulSets()
+	w.makePods()
 	w.schedule()
 	w.attachDetach()
 }
@@ -34,11 +37,11 @@ func (w *world) nodeLifecycle() {
 			w.tell("%s is NotReady", node.Name)
 			continue
 		}
-		if ready.Status == corev1.ConditionTrue || w.now().Sub(ready.LastTransitionTime.Time) < toleration {
+		if ready.Status == corev1.ConditionTrue {
 			continue
 		}
 		for _, pod := range list[*corev1.Pod](w.api.objects) {
-			if pod.Spec.NodeName == node.Name {
+			if pod.Spec.NodeName == node.Name && w.now().Sub(ready.LastTransitionTime.Time) >= workloadOf(pod).toleration() {
 				w.askToGo(pod)
 			}
 		}
@@ -63,42 +66,65 @@ func (w *world) podGC() {
 			continue
 		}
 		if _, there := get[*corev1.Node](w.api.objects, "", pod.Spec.NodeName); !there {
-			delete(w.api.objects, keyOf(pod))
+			w.api.objects.remove(keyOf(pod))
 			w.tell("the node of pod %s is gone, and so is the pod", pod.Name)
 		}
 	}
 }
 
-// statefulSets make the pods that are missing.
-func (w *world) statefulSets() {
+// makePods makes the pods that are missing: a StatefulSet's when the old one is gone, a replica's as soon as it is Terminating.
+func (w *world) makePods() {
+	w.webhook.catchUp()
 	for _, l := range w.workloads {
-		if _, there := get[*corev1.Pod](w.api.objects, l.namespace, l.name+"-0"); !there && !l.bare {
-			w.api.put(w.podOf(l))
+		pods := w.podsOf(l)
+		if l.shared {
+			pods = slices.DeleteFunc(pods, volume.Terminating)
+		}
+		if l.bare {
+			continue
+		}
+		for range l.pods() - len(pods) {
+			w.createPod(l)
 		}
 	}
 }
 
-// schedule binds pods to nodes that are Ready and not tainted.
+func (w *world) createPod(l workload) {
+	pod := w.podOf(l)
+	w.webhook.admit(pod)
+	w.api.put(pod)
+}
+
+// schedule binds pods to nodes that are Ready and not tainted. One that tolerates the taint of a fence goes where there is one.
 func (w *world) schedule() {
-	var fit []string
+	var fit, fenced []string
 	for _, node := range list[*corev1.Node](w.api.objects) {
-		if volume.Ready(node) && len(node.Spec.Taints) == 0 {
+		switch {
+		case !volume.Ready(node):
+		case len(node.Spec.Taints) == 0:
 			fit = append(fit, node.Name)
+		default:
+			fenced = append(fenced, node.Name)
 		}
-	}
-	if len(fit) == 0 {
-		return
 	}
 	for _, pod := range list[*corev1.Pod](w.api.objects) {
-		if pod.Spec.NodeName == "" && pod.DeletionTimestamp == nil {
-			on := rapid.SampledFrom(fit).Draw(w.T, "node for "+pod.Name)
-			change(w.api, pod, func(p *corev1.Pod) { p.Spec.NodeName = on })
-			w.tell("pod %s goes to %s", pod.Name, on)
+		if pod.Spec.NodeName != "" || pod.DeletionTimestamp != nil || len(pod.Spec.SchedulingGates) > 0 {
+			continue
 		}
+		nodes := fit
+		if workloadOf(pod).comesBack && len(fenced) > 0 {
+			nodes = fenced
+		}
+		if len(nodes) == 0 {
+			continue
+		}
+		on := rapid.SampledFrom(nodes).Draw(w.T, "node for "+pod.Name)
+		change(w.api, pod, func(p *corev1.Pod) { p.Spec.NodeName = on })
+		w.tell("pod %s goes to %s", pod.Name, on)
 	}
 }
 
-// attachDetach attaches what pods want, to one node at a time, and detaches what no pod of a node wants and its kubelet does
+// attachDetach attaches what pods want, to one node at a time unless it is ReadWriteMany, and detaches what no pod of a node wants and its kubelet does
 // not report in use. It never forces (the six minutes are switched off, as rbd-rescue's users are told).
 func (w *world) attachDetach() {
 	wanted := map[string]map[string]bool{}
@@ -116,21 +142,22 @@ func (w *world) attachDetach() {
 		pv, _ := volume.Attached(va)
 		node, there := get[*corev1.Node](w.api.objects, "", va.Spec.NodeName)
 		if !wanted[pv][va.Spec.NodeName] && there && !usedBy(node, pv) {
-			delete(w.api.objects, keyOf(va))
+			w.api.objects.remove(keyOf(va))
 			w.tell("%s is detached from %s", pv, va.Spec.NodeName)
 			continue
 		}
-		attached[pv] = true
+		attached[place(pv, va.Spec.NodeName)] = true
 	}
 	for _, pod := range list[*corev1.Pod](w.api.objects) {
 		for _, image := range imagesOf(pod) {
 			pv := volumeOf(image)
-			if pod.Spec.NodeName == "" || pod.DeletionTimestamp != nil || attached[pv] {
+			at := place(pv, pod.Spec.NodeName)
+			if pod.Spec.NodeName == "" || pod.DeletionTimestamp != nil || attached[at] {
 				continue
 			}
-			attached[pv] = true
+			attached[at] = true
 			w.api.put(&storagev1.VolumeAttachment{
-				ObjectMeta: metav1.ObjectMeta{Name: pv + "-" + pod.Spec.NodeName, UID: types.UID("va-" + pv + w.now().String())},
+				ObjectMeta: metav1.ObjectMeta{Name: pv + "-" + pod.Spec.NodeName, UID: types.UID(fmt.Sprintf("va-%d", w.api.version))},
 				Spec: storagev1.VolumeAttachmentSpec{
 					Attacher: "rbd.csi.ceph.com", NodeName: pod.Spec.NodeName, Source: storagev1.VolumeAttachmentSource{PersistentVolumeName: &pv},
 				},
@@ -139,6 +166,14 @@ func (w *world) attachDetach() {
 			w.tell("%s is attached to %s", pv, pod.Spec.NodeName)
 		}
 	}
+}
+
+// place is where a volume is attached: anywhere, or, if it may be on several nodes, on this one.
+func place(pv, node string) string {
+	if isShared(strings.TrimPrefix(pv, "pv-")) {
+		return pv + " on " + node
+	}
+	return pv
 }
 
 func usedBy(node *corev1.Node, pv string) bool {

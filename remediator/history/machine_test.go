@@ -36,6 +36,8 @@ type mapping struct {
 	deaf  bool
 	// excused says why nobody can keep this mapping from writing beside another.
 	excused string
+	// over is what was done because this mapping of a ReadWriteMany volume cannot write any more; empty for nothing.
+	over string
 }
 
 func (m *machine) bootID() string { return fmt.Sprintf("%s-boot-%d", m.name, m.boot) }
@@ -72,7 +74,7 @@ func (m *machine) write() {
 	}
 	for _, image := range m.images() {
 		mp := m.mapped[image]
-		if !m.world.accepts(mp.client) {
+		if !m.world.accepts(mp.client, image) {
 			mp.deaf = true
 			if newest := m.world.newest[image]; newest.machine != m {
 				m.world.happened["stale write refused"]++
@@ -94,7 +96,7 @@ func (w *world) tellCephWhoWatches() {
 	}
 	for _, l := range w.workloads {
 		for _, image := range l.claims {
-			w.ceph.Watch(ceph.Image{Pool: "rbd", Name: image}, watchers[image]...)
+			w.ceph.Watch(ceph.Image{Pool: pools[image][0], Name: image}, watchers[image]...)
 		}
 	}
 }
@@ -165,14 +167,9 @@ func (m *machine) setReady(n *corev1.Node, status corev1.ConditionStatus) {
 	}
 }
 
-// end lets a pod of a kubelet that is well go.
+// end lets a pod of a kubelet that is well go; what no other pod there uses is unmapped next.
 func (m *machine) end(pod *corev1.Pod) {
-	for _, image := range imagesOf(pod) {
-		if m.mapped[image] != nil {
-			m.unmap(image)
-		}
-	}
-	delete(m.world.api.objects, keyOf(pod))
+	m.world.api.objects.remove(keyOf(pod))
 	m.world.tell("%s ends pod %s", m.name, pod.Name)
 }
 
@@ -196,7 +193,7 @@ func (m *machine) start(pod *corev1.Pod) {
 // stale: a new mapping shares the client of those that are left, and fails as they do.
 func (m *machine) stale() bool {
 	for _, image := range m.images() {
-		if m.mapped[image].deaf || !m.world.accepts(m.mapped[image].client) {
+		if m.mapped[image].deaf || !m.world.accepts(m.mapped[image].client, image) {
 			return true
 		}
 	}

@@ -22,6 +22,7 @@ import (
 	"github.com/rbd-rescue/rbd-rescue/ceph/cephtest"
 	"github.com/rbd-rescue/rbd-rescue/remediator/announce"
 	"github.com/rbd-rescue/rbd-rescue/remediator/detector"
+	"github.com/rbd-rescue/rbd-rescue/remediator/flagger"
 	"github.com/rbd-rescue/rbd-rescue/remediator/observe"
 	"github.com/rbd-rescue/rbd-rescue/remediator/plan"
 	"github.com/rbd-rescue/rbd-rescue/remediator/recorder"
@@ -41,6 +42,7 @@ type process struct {
 	recorder *recorder.Controller
 	detector *detector.Controller
 	rescuer  *rescuer.Controller
+	flagger  *flagger.Controller
 	// due is when each NodeFence and each node is to be looked at again.
 	due map[string]time.Time
 }
@@ -50,7 +52,7 @@ var kinds = []string{"Node", "Pod", "PersistentVolume", "PersistentVolumeClaim",
 
 func newProcess(w *world) *process {
 	p := &process{world: w, cache: objects{}, due: map[string]time.Time{}}
-	p.cache.copied(w.api.objects, kinds...)
+	p.cache.catchUp(w.api.objects, kinds...)
 	cached := kube{world: w, state: func() objects { return p.cache }}
 	live := kube{world: w, state: func() objects { return w.api.objects }}
 	clusters := ceph.NewClusters(map[string]ceph.Dial{"c1": func(context.Context) (ceph.Conn, error) {
@@ -61,6 +63,7 @@ func newProcess(w *world) *process {
 	p.recorder = &recorder.Controller{Client: cached, Observer: observer, Clusters: clusters, Clock: w.clock}
 	p.detector = &detector.Controller{Client: cached, Observer: observer, Announcer: announcer}
 	p.rescuer = &rescuer.Controller{Client: cached, Live: live, Observer: observer, Clusters: clusters, Announcer: announcer, WritesAtOnce: 1}
+	p.flagger = &flagger.Controller{Client: cached, Live: live, Observer: observer, Announcer: announcer}
 	return p
 }
 
@@ -92,7 +95,7 @@ func (p *process) write(what string) error {
 }
 
 // catchUp brings caches up to date.
-func (p *process) catchUp(kinds ...string) { p.cache.copied(p.world.api.objects, kinds...) }
+func (p *process) catchUp(kinds ...string) { p.cache.catchUp(p.world.api.objects, kinds...) }
 
 func (p *process) lookAtVolume(name string) {
 	p.look(p.recorder, name)
@@ -103,6 +106,14 @@ func (p *process) lookAtNode(name string) { p.look(p.detector, name) }
 func (p *process) lookAtFence(name string) {
 	if p.look(p.rescuer, name) {
 		p.world.looked(name)
+	}
+}
+
+// lookAtFlags is a look at all flags and gates; with caches that are up to date it opens each gate that has no reason (S9).
+func (p *process) lookAtFlags() {
+	stale := p.stale(kinds...)
+	if p.look(p.flagger, "flags") && !stale {
+		p.world.checkGatesLeft()
 	}
 }
 
@@ -136,12 +147,17 @@ func (p *process) lookAtAll() {
 		p.lookAtNode(m.name)
 	}
 	p.catchUp("NodeFence")
+	p.lookAtFlags()
+	p.catchUp(kinds...)
 	for range 3 {
 		for _, nf := range p.world.fences() {
-			p.lookAtFence(nf.Name)
-			p.catchUp(kinds...)
+			if nf.Active() || nf.DeletionTimestamp != nil {
+				p.lookAtFence(nf.Name)
+				p.catchUp(kinds...)
+			}
 		}
 	}
+	p.lookAtFlags()
 }
 
 // renew looks at every NodeFence whose time has come.

@@ -20,10 +20,20 @@ import (
 // margin is how long an entry must at least last when something is released behind it (S1).
 const margin = 30 * time.Minute
 
-// checkWriter: whoever writes to an image is the one that mapped it last. This is what all the rules are for.
+// checkWriter: whoever writes to an image is the one that mapped it last, or, where it is ReadWriteMany, one that nothing was
+// opened or released for. This is what all the rules are for.
 func (w *world) checkWriter(mp *mapping) {
+	if mp.excused != "" || w.tampered[mp.client] || w.tampered[host(mp.client)] {
+		return
+	}
+	if isShared(mp.image) {
+		if mp.over != "" {
+			w.broken("stale writer", "%s writes to %s as %s, and rbd-rescue has %s since", mp.machine.name, mp.image, mp.client, mp.over)
+		}
+		return
+	}
 	newest := w.newest[mp.image]
-	if newest == mp || newest.machine == mp.machine || mp.excused != "" || w.tampered[mp.client] || w.tampered[host(mp.client)] {
+	if newest == mp || newest.machine == mp.machine {
 		return
 	}
 	w.broken("two writers", "%s writes to %s as %s, and %s has mapped it since as %s", mp.machine.name, mp.image, mp.client, newest.machine.name, newest.client)
@@ -38,12 +48,13 @@ func (w *world) checkFenced(node, image, what string) {
 	if mp == nil || m.off {
 		return
 	}
-	if w.accepts(mp.client) {
-		w.broken("S1", "%s, while %s may write to %s as %s", what, node, image, mp.client)
+	if w.accepts(mp.client, image) {
+		w.broken("S1", "%s, while %s may write to %s in %v as %s", what, node, image, pools[image], mp.client)
 	}
 	if !w.lasts(mp.client, margin) {
 		w.broken("S1", "%s, while the entry of %s is about to run out", what, mp.client)
 	}
+	mp.over = what
 }
 
 // lasts tells whether a client is cut off for a while yet.
@@ -60,7 +71,7 @@ func (w *world) checkDelete(o client.Object, options *client.DeleteOptions) {
 		pv, _ := volume.Attached(o)
 		w.happened["attachment deleted"]++
 		w.tell("rbd-rescue deletes the attachment of %s to %s", pv, o.Spec.NodeName)
-		w.checkFenced(o.Spec.NodeName, strings.TrimPrefix(pv, "pv-"), "S1: deleted the attachment of "+pv)
+		w.checkFenced(o.Spec.NodeName, strings.TrimPrefix(pv, "pv-"), "deleted the attachment of "+pv)
 		for _, pod := range list[*corev1.Pod](w.api.objects) {
 			if pod.Spec.NodeName == o.Spec.NodeName && slices.Contains(imagesOf(pod), strings.TrimPrefix(pv, "pv-")) && !w.process.stale("Pod") {
 				w.broken("release", "deleted the attachment of %s while pod %s is left", pv, pod.Name)
@@ -147,19 +158,29 @@ func (w *world) checkFirstEntry(address string, asking []*v1alpha1.NodeFence) {
 	if !failed {
 		w.broken("S2", "%s goes on the blocklist, and its node is Ready", address)
 	}
-	known := slices.ContainsFunc(asking, func(nf *v1alpha1.NodeFence) bool { return nf.Status.Times.FencingAt.Time.Before(w.now()) })
-	if nodes, bad := w.badNodes(); !known && bad > max(1, nodes*34/100) {
-		w.broken("S7", "%s goes on the blocklist while %d of %d nodes are failed", address, bad, nodes)
+	for _, nf := range asking {
+		if nf.Status.Times.FencingAt.Time.Before(w.now()) {
+			return // begun while the breaker was closed
+		}
+	}
+	for _, nf := range asking {
+		if nodes, bad := w.badNodes(nf.Spec.NodeName); bad > max(1, nodes*34/100) {
+			w.broken("S7", "%s goes on the blocklist for %s while %d of %d nodes are failed or not Ready", address, nf.Spec.NodeName, bad, nodes)
+		}
 	}
 }
 
 // badNodes counts by what the API says of nodes; attachments of nodes that are gone count as far as rbd-rescue knows of them.
-func (w *world) badNodes() (nodes, bad int) {
+// Of nodes whose kubelet says that it is not ready one may be about to join, beside the one that has failed and is fenced.
+func (w *world) badNodes(fenced string) (nodes, bad int) {
 	names := map[string]bool{}
+	notReady := map[string]bool{}
 	for _, node := range list[*corev1.Node](w.api.objects) {
 		names[node.Name] = true
 		if _, failed := volume.Failed(node); failed {
 			bad++
+		} else if !volume.Ready(node) {
+			notReady[node.Name] = true
 		}
 	}
 	for _, va := range list[*storagev1.VolumeAttachment](w.process.cache) {
@@ -168,16 +189,14 @@ func (w *world) badNodes() (nodes, bad int) {
 			bad++
 		}
 	}
-	return len(names), bad
+	if bad > 0 && len(notReady) > 0 && !notReady[fenced] {
+		bad--
+	}
+	return len(names), bad + len(notReady)
 }
 
-func (p *process) stale(kind string) bool {
-	for k, o := range p.world.api.objects {
-		if k.kind == kind && p.cache[k] != o {
-			return true
-		}
-	}
-	return false
+func (p *process) stale(kinds ...string) bool {
+	return slices.ContainsFunc(kinds, func(kind string) bool { return !slices.Equal(p.cache[kind], p.world.api.objects[kind]) })
 }
 
 func (w *world) askingFor(address string) []*v1alpha1.NodeFence {
@@ -217,7 +236,7 @@ func (w *world) looked(name string) {
 	m := w.machine(nf.Spec.NodeName)
 	for _, c := range nf.Status.Clients {
 		fenced := w.lasts(c.Address, margin)
-		if fenced && w.cutOffAtLag == nil {
+		if fenced && len(w.lagging) == 0 {
 			delete(w.tampered, c.Address)
 		}
 		if !fenced && m.bootID() == nf.Spec.BootID && nf.Annotations[v1alpha1.AnnotationLift] == "" {

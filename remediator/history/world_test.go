@@ -15,15 +15,15 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/rbd-rescue/rbd-rescue/api/v1alpha1"
+	"github.com/rbd-rescue/rbd-rescue/ceph"
 	"github.com/rbd-rescue/rbd-rescue/ceph/cephtest"
 	"github.com/rbd-rescue/rbd-rescue/remediator/observe"
 )
 
 const (
-	grace      = 50 * time.Second // until a silent node is NotReady
-	toleration = time.Minute      // until its pods are asked to go
-	watchEnds  = 30 * time.Second // after a client's last sign of life
-	podGrace   = 30 * time.Second
+	grace     = 50 * time.Second // until a silent node is NotReady
+	watchEnds = 30 * time.Second // after a client's last sign of life
+	podGrace  = 30 * time.Second
 )
 
 // world is what is true: machines and what they have mapped, the API, Ceph, and rbd-rescue's process in it.
@@ -32,52 +32,104 @@ type world struct {
 	clock     *clocktesting.FakePassiveClock
 	api       *api
 	indexes   indexer
+	indexed   map[indexed][]string
 	ceph      *cephtest.Cluster
 	machines  []*machine
 	workloads []workload
 	process   *process
+	webhook   *webhook
 	monsDown  bool
-	// cutOffAtLag is the blocklist that the lagging OSDs still go by; nil while none lags.
-	cutOffAtLag []string
+	// lagging are the placement groups that lag behind, with the blocklist that they still go by.
+	lagging map[placementGroup][]string
 	// newest is the mapping of each image that was made last: whoever else writes, corrupts.
 	newest map[string]*mapping
 	// tampered are entries that somebody removed or shortened behind rbd-rescue's back, until it has looked again.
 	tampered map[string]bool
 	nonces   uint32
-	story    []string
-	failure  string
+	// made counts the pods.
+	made    int
+	story   []string
+	failure string
 	// happened counts what the histories must have in them to mean something.
 	happened map[string]int
 }
 
-// workload is a StatefulSet of one pod, with its claims.
+// workload is a StatefulSet of one pod with its claims, or, on a ReadWriteMany volume, a Deployment of two.
 type workload struct {
-	namespace, name string
-	claims          []string
-	bare, otherDisk bool
+	namespace, name         string
+	claims                  []string
+	bare, otherDisk, shared bool
+	// patient pods stay on a failed node for longer, so that their volumes are wanted when others are released already.
+	patient bool
+	// comesBack: it tolerates the taint of a fence.
+	comesBack bool
 }
 
 // volumeOf is the PersistentVolume of a claim, and the name of its image.
 func volumeOf(claim string) string { return "pv-" + claim }
 
 var workloads = []workload{
-	{namespace: "shop", name: "db", claims: []string{"db"}},
+	{namespace: "shop", name: "db", claims: []string{"db"}, patient: true, comesBack: true},
 	{namespace: "shop", name: "pair", claims: []string{"left", "right"}},
 	{namespace: "shop", name: "mixed", claims: []string{"mixed"}, otherDisk: true},
 	{namespace: "shop", name: "bare", claims: []string{"bare"}, bare: true},
+	{namespace: "shop", name: "vm", claims: []string{"disk"}, shared: true},
 	{namespace: "web", name: "site", claims: []string{"site"}},
+}
+
+// pools are those that each image is in: its own, and the one of its data if that is another.
+var pools = map[string][]string{
+	"db": {"ssd"}, "left": {"rbd"}, "right": {"rbd", "ssd"}, "mixed": {"rbd"}, "bare": {"ssd"}, "disk": {"ssd"}, "site": {"rbd"},
+}
+
+const placementGroups = 8 // of each pool
+
+type placementGroup struct {
+	pool   string
+	number uint32
+}
+
+// toleration is how long a failed node keeps the pods.
+func (l workload) toleration() time.Duration {
+	if l.patient {
+		return 3 * time.Minute
+	}
+	return time.Minute
+}
+
+// pods is how many it wants to run.
+func (l workload) pods() int {
+	if l.shared {
+		return 2
+	}
+	return 1
+}
+
+func workloadOf(pod *corev1.Pod) workload {
+	return workloads[slices.IndexFunc(workloads, func(l workload) bool { return l.name == pod.Labels["app"] })]
+}
+
+func (w *world) podsOf(l workload) []*corev1.Pod {
+	return slices.DeleteFunc(list[*corev1.Pod](w.api.objects), func(pod *corev1.Pod) bool { return pod.Labels["app"] != l.name })
+}
+
+// isShared tells whether an image is a ReadWriteMany volume.
+func isShared(image string) bool {
+	return slices.ContainsFunc(workloads, func(l workload) bool { return l.shared && slices.Contains(l.claims, image) })
 }
 
 func newWorld(t *rapid.T) *world {
 	w := &world{
 		T: t, clock: clocktesting.NewFakePassiveClock(time.Date(2026, 11, 23, 3, 0, 0, 0, time.UTC)), indexes: indexer{},
-		workloads: workloads, newest: map[string]*mapping{}, tampered: map[string]bool{}, nonces: 100, happened: map[string]int{},
+		indexed: map[indexed][]string{}, lagging: map[placementGroup][]string{}, workloads: workloads, newest: map[string]*mapping{}, tampered: map[string]bool{}, nonces: 100, happened: map[string]int{},
 	}
 	w.api = &api{now: w.clock.Now, objects: objects{}}
+	w.webhook = &webhook{world: w, cache: objects{}}
 	if err := observe.AddIndexes(context.Background(), w.indexes); err != nil {
 		t.Fatal(err)
 	}
-	w.ceph = cephtest.New(w.clock)
+	w.ceph = cephtest.New(w.clock) // with pool rbd
+	w.ceph.AddPool("ssd", placementGroups)
 	w.ceph.FailWith(func(string) error { return w.cephFails() })
 	w.layOut(rapid.SampledFrom([]string{"own addresses", "storage network", "NAT"}).Draw(t, "network"))
 	for _, namespace := range []string{"shop", "web", "rbd-rescue"} {
@@ -92,7 +144,7 @@ func newWorld(t *rapid.T) *world {
 			w.addVolume(l.namespace, claim)
 		}
 		if l.bare {
-			w.api.put(w.podOf(l))
+			w.createPod(l)
 		}
 	}
 	w.process = newProcess(w)
@@ -129,23 +181,36 @@ func (w *world) addVolume(namespace, claim string) {
 		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: claim, UID: types.UID("claim-" + claim)},
 		Spec:       corev1.PersistentVolumeClaimSpec{VolumeName: volumeOf(claim)},
 	})
+	mode := corev1.ReadWriteOnce
+	if isShared(claim) {
+		mode = corev1.ReadWriteMany
+	}
+	if in := pools[claim]; len(in) > 1 {
+		w.ceph.SetDataPool(ceph.Image{Pool: in[0], Name: claim}, in[1])
+	}
 	w.api.put(&corev1.PersistentVolume{
 		ObjectMeta: metav1.ObjectMeta{Name: volumeOf(claim)},
 		Spec: corev1.PersistentVolumeSpec{
-			AccessModes: []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOnce},
+			AccessModes: []corev1.PersistentVolumeAccessMode{mode},
 			ClaimRef:    &corev1.ObjectReference{Namespace: namespace, Name: claim},
 			PersistentVolumeSource: corev1.PersistentVolumeSource{CSI: &corev1.CSIPersistentVolumeSource{
 				Driver: "rbd.csi.ceph.com", VolumeHandle: claim,
-				VolumeAttributes: map[string]string{"clusterID": "c1", "pool": "rbd", "imageName": claim},
+				VolumeAttributes: map[string]string{"clusterID": "c1", "pool": pools[claim][0], "imageName": claim},
 			}},
 		},
 	})
 }
 
 func (w *world) podOf(l workload) *corev1.Pod {
+	w.made++
 	pod := &corev1.Pod{
-		ObjectMeta: metav1.ObjectMeta{Namespace: l.namespace, Name: l.name + "-0", UID: types.UID(fmt.Sprintf("pod-%d", w.api.version))},
-		Status:     corev1.PodStatus{Phase: corev1.PodPending},
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace: l.namespace, Name: l.name + "-0", UID: types.UID(fmt.Sprintf("pod-%d", w.made)), Labels: map[string]string{"app": l.name},
+		},
+		Status: corev1.PodStatus{Phase: corev1.PodPending},
+	}
+	if l.shared {
+		pod.Name = fmt.Sprintf("%s-%d", l.name, w.made)
 	}
 	if !l.bare {
 		pod.OwnerReferences = []metav1.OwnerReference{{Kind: "StatefulSet", Name: l.name, Controller: new(true)}}
@@ -218,10 +283,12 @@ func (w *world) mappings() []*mapping {
 
 func (w *world) fences() []*v1alpha1.NodeFence { return list[*v1alpha1.NodeFence](w.api.objects) }
 
-// accepts tells whether some OSD would take a client's write.
-func (w *world) accepts(client string) bool {
-	if w.cutOffAtLag != nil && !cutOff(w.cutOffAtLag, client) {
-		return true
+// accepts tells whether some placement group of an image's pools would take a client's write.
+func (w *world) accepts(client, image string) bool {
+	for group, entries := range w.lagging {
+		if slices.Contains(pools[image], group.pool) && !cutOff(entries, client) {
+			return true
+		}
 	}
 	return !cutOff(w.ceph.Blocklist(), client)
 }
