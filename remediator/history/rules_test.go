@@ -48,6 +48,10 @@ func (w *world) checkFenced(node, image, what string) {
 	if mp == nil || m.off {
 		return
 	}
+	if w.namedOthers(mp) {
+		mp.excused = "a person named the clients of the boot, and this is none of them"
+		return
+	}
 	if w.accepts(mp.client, image) {
 		w.broken("S1", "%s, while %s may write to %s in %v as %s", what, node, image, pools[image], mp.client)
 	}
@@ -55,6 +59,12 @@ func (w *world) checkFenced(node, image, what string) {
 		w.broken("S1", "%s, while the entry of %s is about to run out", what, mp.client)
 	}
 	mp.over = what
+}
+
+func (w *world) namedOthers(mp *mapping) bool {
+	return slices.ContainsFunc(w.fences(), func(nf *v1alpha1.NodeFence) bool {
+		return nf.Spec.BootID == mp.machine.bootID() && len(nf.Spec.Clients) > 0 && !slices.Contains(nf.Spec.Clients, mp.client)
+	})
 }
 
 // lasts tells whether a client is cut off for a while yet.

@@ -5,7 +5,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
-	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/rbd-rescue/rbd-rescue/api/v1alpha1"
 	"github.com/rbd-rescue/rbd-rescue/volume"
@@ -52,26 +51,48 @@ func (h *webhook) admit(pod *corev1.Pod) {
 	}
 }
 
-// held are the claims whose volumes are attached to failed nodes.
+// held are the claims whose volumes nodes hold that have failed, or are gone; of a node that is not Ready those which several
+// nodes may have.
 func (h *webhook) held() volume.HeldClaims {
 	held := volume.HeldClaims{}
-	for _, node := range list[*corev1.Node](h.cache) {
-		if _, failed := volume.Failed(node); !failed {
+	for _, name := range h.nodes() {
+		node, there := get[*corev1.Node](h.cache, "", name)
+		if there && volume.Ready(node) {
 			continue
 		}
-		var attachments []storagev1.VolumeAttachment
-		for _, va := range list[*storagev1.VolumeAttachment](h.cache) {
-			if va.Spec.NodeName == node.Name {
-				attachments = append(attachments, *va)
-			}
+		failed := !there
+		if there {
+			_, failed = volume.Failed(node)
 		}
-		for _, v := range volume.Held(attachments, func(name string) *corev1.PersistentVolume {
-			pv, _ := get[*corev1.PersistentVolume](h.cache, "", name)
-			return pv
-		}) {
-			claim := types.NamespacedName{Namespace: v.Claim.Namespace, Name: v.Claim.Name}
-			held[claim] = append(held[claim], v1alpha1.HeldVolume{Claim: claim.String(), Volume: v.Name, Node: node.Name, Shared: v.Shared})
+		for _, pv := range list[*corev1.PersistentVolume](h.cache) {
+			v, _ := volume.Parse(pv)
+			if !v.ClaimGone && h.has(name, node, v) && (failed || v.Shared) {
+				held[v.Claim] = append(held[v.Claim], v1alpha1.HeldVolume{Claim: v.Claim.String(), Volume: v.Name, Node: name, Shared: v.Shared})
+			}
 		}
 	}
 	return held
+}
+
+// nodes are those that there are, and those that attachments name.
+func (h *webhook) nodes() []string {
+	var names []string
+	for _, node := range list[*corev1.Node](h.cache) {
+		names = append(names, node.Name)
+	}
+	for _, va := range list[*storagev1.VolumeAttachment](h.cache) {
+		names = append(names, va.Spec.NodeName)
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+func (h *webhook) has(name string, node *corev1.Node, v volume.Volume) bool {
+	if node != nil && slices.Contains(node.Status.VolumesInUse, corev1.UniqueVolumeName(v.UniqueName)) {
+		return true
+	}
+	return slices.ContainsFunc(list[*storagev1.VolumeAttachment](h.cache), func(va *storagev1.VolumeAttachment) bool {
+		pv, attached := volume.Attached(va)
+		return attached && pv == v.Name && va.Spec.NodeName == name
+	})
 }

@@ -206,6 +206,7 @@ func (w *world) podOf(l workload) *corev1.Pod {
 	pod := &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{
 			Namespace: l.namespace, Name: l.name + "-0", UID: types.UID(fmt.Sprintf("pod-%d", w.made)), Labels: map[string]string{"app": l.name},
+			CreationTimestamp: metav1.NewTime(w.now()),
 		},
 		Status: corev1.PodStatus{Phase: corev1.PodPending},
 	}

@@ -133,7 +133,7 @@ func liveClients(s Snapshot, v Volume, clients *sources) (live bool, r *refusal)
 }
 
 // belongs tells whether a client that is seen on the image is the node's. One of another node is taken for its own as well,
-// so that protected refuses it by that node's name; on a ReadWriteMany volume it is there by right.
+// so that protected refuses it by that node's name; on a volume that several nodes may have it is there by right, be it on record yet or not.
 func belongs(s Snapshot, v Volume, address ceph.Address, clients *sources) (bool, *refusal) {
 	switch {
 	case slices.Contains(s.Clusters[v.ClusterID].Own, address):
@@ -142,6 +142,8 @@ func belongs(s Snapshot, v Volume, address ceph.Address, clients *sources) (bool
 		return true, nil
 	case s.OtherClients[address] != "":
 		return !v.Shared, nil
+	case v.Shared && s.OtherNodes[address.IP] != "" && !slices.Contains(s.ownAddresses(), address.IP):
+		return false, nil
 	case !s.ownsAlone(address.IP):
 		return false, &refusal{v1alpha1.ReasonForeignClient, fmt.Sprintf(
 			"image %s is also open at %s, which is not known to be node %s; if it is a left-over client, end it, and the fence goes on by itself",

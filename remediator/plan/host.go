@@ -122,7 +122,8 @@ func MayFenceHost(s Snapshot, clusterID string) bool {
 			continue
 		}
 		known, r := collect(s, v, &clients)
-		if r == nil && (!known || slices.ContainsFunc(clients.addresses, isHost)) {
+		// A refusal may be over once the clients of other nodes are known, which are read later.
+		if r != nil || !known || slices.ContainsFunc(clients.addresses, isHost) {
 			return true
 		}
 	}

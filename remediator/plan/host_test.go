@@ -142,10 +142,11 @@ func TestMayFenceHostOnlyWhereAClientMayBeUnknown(t *testing.T) {
 		snapshot Snapshot
 		want     bool
 	}{
-		"not while the record is complete":  {incident(), false},
-		"without a record":                  {incident(noRecord), true},
-		"not of a cluster that is not used": {incident(noRecord, func(s *Snapshot) { s.Volumes[0].ClusterID = "c2" }), false},
-		"when a person names a host":        {incident(personMade, func(s *Snapshot) { s.Fence.Spec.Clients = []string{deadHost} }), true},
+		"not while the record is complete": {incident(), false},
+		"without a record":                 {incident(noRecord), true},
+		"while a client is nobody's yet, since other nodes' records are read later": {incident(noRecord, watcherAt("10.0.0.77:0/7")), true},
+		"not of a cluster that is not used":                                         {incident(noRecord, func(s *Snapshot) { s.Volumes[0].ClusterID = "c2" }), false},
+		"when a person names a host":                                                {incident(personMade, func(s *Snapshot) { s.Fence.Spec.Clients = []string{deadHost} }), true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -95,8 +95,15 @@ func TestNextWithAReadWriteManyVolume(t *testing.T) {
 				Events: []string{"NodeFence VolumeReleased", "PersistentVolumeClaim VolumeReleased"},
 			},
 		},
-		"S2: refuses a watcher that no node is known for": {
+		"S2: leaves a watcher on another node's address alone, though it is not on record yet": {
 			snapshot: incident(shared, func(s *Snapshot) { delete(s.OtherClients, ceph.MustParseAddress(otherClient)) }),
+			want: effect{
+				Phase: v1alpha1.PhaseFencing, Fenced: "FenceUnproven", Volume: "Held Waiting",
+				Steps: []string{taint, fence}, Events: started,
+			},
+		},
+		"S2: refuses a watcher that no node is known for": {
+			snapshot: incident(shared, watcherAt("10.0.0.77:0/7")),
 			want:     refusedBecause("ForeignClient"),
 		},
 		"S2: refuses a client that is recorded for both nodes": {
