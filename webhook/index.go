@@ -69,16 +69,15 @@ func (x *index) fill(ctx context.Context) error {
 	if err := x.reader.List(ctx, &attachments); err != nil {
 		return fmt.Errorf("listing VolumeAttachments: %w", err)
 	}
-	looked := map[string]bool{}
+	inTrouble := map[string]bool{}
+	for i := range attachments.Items { // also those of nodes that are gone
+		inTrouble[attachments.Items[i].Spec.NodeName] = true
+	}
 	for i := range nodes.Items {
-		looked[nodes.Items[i].Name] = volume.Ready(&nodes.Items[i])
+		inTrouble[nodes.Items[i].Name] = !volume.Ready(&nodes.Items[i])
 	}
-	for i := range attachments.Items { // also of nodes that are gone
-		name := attachments.Items[i].Spec.NodeName
-		looked[name] = looked[name]
-	}
-	for name, ready := range looked {
-		if ready {
+	for name, is := range inTrouble {
+		if !is {
 			continue
 		}
 		if err := x.refresh(ctx, name); err != nil {

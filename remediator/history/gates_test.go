@@ -78,7 +78,7 @@ func (w *world) checkGatesLeft() {
 func (w *world) mayBeHeld(image string) bool {
 	amiss := func(name string) bool {
 		node, there := get[*corev1.Node](w.api.objects, "", name)
-		return name != "" && !(there && volume.Ready(node))
+		return name != "" && (!there || !volume.Ready(node))
 	}
 	return slices.ContainsFunc(list[*storagev1.VolumeAttachment](w.api.objects), func(va *storagev1.VolumeAttachment) bool {
 		pv, _ := volume.Attached(va)

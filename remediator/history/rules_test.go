@@ -14,6 +14,7 @@ import (
 	"github.com/rbd-rescue/rbd-rescue/api/v1alpha1"
 	"github.com/rbd-rescue/rbd-rescue/ceph"
 	"github.com/rbd-rescue/rbd-rescue/ceph/cephtest"
+	"github.com/rbd-rescue/rbd-rescue/remediator/plan"
 	"github.com/rbd-rescue/rbd-rescue/volume"
 )
 
@@ -139,7 +140,7 @@ func (w *world) checkAdd(address string) {
 	if len(asking) == 0 {
 		w.broken("S8", "%s goes on the blocklist, and no NodeFence knows of it", address)
 	}
-	if slices.ContainsFunc(asking, func(nf *v1alpha1.NodeFence) bool { return nf.Status.Times.FencedAt != nil }) {
+	if slices.ContainsFunc(asking, func(nf *v1alpha1.NodeFence) bool { return plan.ReliedOn(nf.Status) }) {
 		w.happened["entry renewed"]++
 		return
 	}
