@@ -129,12 +129,17 @@ func (m OSDMap) addEntries(entries map[string]string) error {
 	return nil
 }
 
-// parseTime reads Ceph's form of a time: with a zone since 15, in UTC and without one before.
+// furthestEast is the zone whose clocks are ahead of all others.
+const furthestEast = 14 * time.Hour
+
+// parseTime reads Ceph's form of a time, which has a zone since 15. Before, it is in the zone of the monitor that answers,
+// which nothing tells: the earliest time that can be meant is given, so that an entry does not seem to last longer than it does.
 func parseTime(text string) (time.Time, error) {
-	for _, layout := range []string{"2006-01-02T15:04:05.999999999-0700", "2006-01-02 15:04:05.999999999"} {
-		if t, err := time.Parse(layout, text); err == nil {
-			return t, nil
-		}
+	if t, err := time.Parse("2006-01-02T15:04:05.999999999-0700", text); err == nil {
+		return t, nil
+	}
+	if t, err := time.Parse("2006-01-02 15:04:05.999999999", text); err == nil {
+		return t.Add(-furthestEast), nil
 	}
 	return time.Time{}, fmt.Errorf("%q is not a time", text)
 }

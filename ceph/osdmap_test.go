@@ -20,8 +20,9 @@ func TestParseOSDMap(t *testing.T) {
 	for name, text := range map[string]string{
 		"of Ceph 16": `{"epoch":42,"fsid":"f51d","pools":[{"pool_name":"rbd","pg_num":16,"object_hash":2}],
 			"blocklist":{"10.0.0.5:0/42":"2027-11-23T03:00:00.500000+0000"}}`,
-		"of Ceph 14": `{"epoch":42,"fsid":"f51d","pools":[{"pool_name":"rbd","pg_num":16,"object_hash":2}],
-			"blacklist":{"10.0.0.5:0/42":"2027-11-23 03:00:00.500000"}}`,
+		// It may be of a monitor at UTC+14: then it ends at 03:00 UTC.
+		"S1: of Ceph 14, whose times have no zone": `{"epoch":42,"fsid":"f51d","pools":[{"pool_name":"rbd","pg_num":16,"object_hash":2}],
+			"blacklist":{"10.0.0.5:0/42":"2027-11-23 17:00:00.500000"}}`,
 		"in another zone": `{"epoch":42,"fsid":"f51d","pools":[{"pool_name":"rbd","pg_num":16,"object_hash":2}],
 			"blocklist":{"10.0.0.5:0/42":"2027-11-23T05:00:00.500000+0200"}}`,
 		"with entries that OSDs do not find by an IPv4 address": `{"epoch":42,"fsid":"f51d","pools":[{"pool_name":"rbd","pg_num":16,"object_hash":2}],
@@ -56,41 +57,67 @@ func TestParseOSDMap(t *testing.T) {
 	}
 }
 
-// testdata/osd_dump_16.2.15.json is what a real cluster answered.
+// testdata/osd_dump_*.json is what real clusters answered. The monitor of the one of Ceph 14 is at UTC+9, the entry of
+// 10.0.0.6 was added at 02:17 UTC for an hour.
 func TestParseOSDMapOfARealCluster(t *testing.T) {
 	t.Parallel()
-	text, err := os.ReadFile("testdata/osd_dump_16.2.15.json")
-	if err != nil {
-		t.Fatal(err)
+	at := func(day, hour, minute, second, micros int) time.Time {
+		return time.Date(2026, 11, day, hour, minute, second, micros*1000, time.UTC)
 	}
-	got, err := parseOSDMap(text)
-	if err != nil {
-		t.Fatal(err)
-	}
-	at := func(seconds, micros int) time.Time {
-		return time.Date(2026, 11, 23, 17, 20, seconds, micros*1000, time.UTC)
-	}
-	want := OSDMap{
-		Epoch: 28, FSID: "7eb25156-e124-47cb-8494-741481c7d35f",
-		Blocklist: map[Address]time.Time{
-			MustParseAddress("[fd00::7]:0/42"):   at(50, 604729),
-			MustParseAddress("10.0.0.6:0/1"):     at(51, 606130),
-			MustParseAddress("10.0.0.7:0/1"):     at(52, 608544),
-			MustParseAddress("10.0.0.8:0/1"):     at(53, 610697),
-			MustParseAddress("10.0.0.9:0/0"):     at(54, 613685),
-			MustParseAddress("10.0.0.10:0/0"):    at(55, 613405),
-			MustParseAddress("10.0.0.12:6800/7"): at(56, 618197),
+	osds := []OSD{{ID: 0, Up: true, In: true}, {ID: 1, Up: true, In: true}, {ID: 2, Up: true, In: true}}
+	for version, want := range map[string]OSDMap{
+		"14.2.21": {
+			Epoch: 18, FSID: "f8a4c8c6-1784-4ea7-b35a-de8e22e6a1a2",
+			Blocklist: map[Address]time.Time{
+				MustParseAddress("10.0.0.6:0/1"):     at(24, 22, 17, 14, 288534),
+				MustParseAddress("[fd00::7]:0/42"):   at(25, 7, 17, 15, 314574),
+				MustParseAddress("10.0.0.9:0/0"):     at(24, 22, 17, 16, 365182),
+				MustParseAddress("10.0.0.10:0/0"):    at(25, 21, 17, 17, 322187),
+				MustParseAddress("10.0.0.12:6800/7"): at(24, 22, 17, 18, 276131),
+			},
+			Ranges: map[string]time.Time{},
+			Pools: map[string]Pool{
+				"kubernetes": {Name: "kubernetes", ID: 1, PlacementGroups: 16, Hash: 2},
+				"odd":        {Name: "odd", ID: 2, PlacementGroups: 7, Hash: 2},
+			},
+			OSDs: osds,
 		},
-		Ranges: map[string]time.Time{"cidr:10.9.0.0:0/16": at(57, 622342), "cidr:[fd01::]:0/64": at(58, 617209)},
-		Pools: map[string]Pool{
-			"kubernetes":            {Name: "kubernetes", ID: 1, PlacementGroups: 12, Hash: 2},
-			"odd":                   {Name: "odd", ID: 2, PlacementGroups: 7, Hash: 2},
-			"device_health_metrics": {Name: "device_health_metrics", ID: 3, PlacementGroups: 1, Hash: 2},
+		"16.2.15": {
+			Epoch: 28, FSID: "7eb25156-e124-47cb-8494-741481c7d35f",
+			Blocklist: map[Address]time.Time{
+				MustParseAddress("[fd00::7]:0/42"):   at(23, 17, 20, 50, 604729),
+				MustParseAddress("10.0.0.6:0/1"):     at(23, 17, 20, 51, 606130),
+				MustParseAddress("10.0.0.7:0/1"):     at(23, 17, 20, 52, 608544),
+				MustParseAddress("10.0.0.8:0/1"):     at(23, 17, 20, 53, 610697),
+				MustParseAddress("10.0.0.9:0/0"):     at(23, 17, 20, 54, 613685),
+				MustParseAddress("10.0.0.10:0/0"):    at(23, 17, 20, 55, 613405),
+				MustParseAddress("10.0.0.12:6800/7"): at(23, 17, 20, 56, 618197),
+			},
+			Ranges: map[string]time.Time{
+				"cidr:10.9.0.0:0/16": at(23, 17, 20, 57, 622342), "cidr:[fd01::]:0/64": at(23, 17, 20, 58, 617209),
+			},
+			Pools: map[string]Pool{
+				"kubernetes":            {Name: "kubernetes", ID: 1, PlacementGroups: 12, Hash: 2},
+				"odd":                   {Name: "odd", ID: 2, PlacementGroups: 7, Hash: 2},
+				"device_health_metrics": {Name: "device_health_metrics", ID: 3, PlacementGroups: 1, Hash: 2},
+			},
+			OSDs: osds,
 		},
-		OSDs: []OSD{{ID: 0, Up: true, In: true}, {ID: 1, Up: true, In: true}, {ID: 2, Up: true, In: true}},
-	}
-	if diff := cmp.Diff(want, got, cmpopts.EquateComparable(Address{}), cmpopts.EquateApproxTime(0)); diff != "" {
-		t.Errorf("(-want +got):\n%s", diff)
+	} {
+		t.Run(version, func(t *testing.T) {
+			t.Parallel()
+			text, err := os.ReadFile("testdata/osd_dump_" + version + ".json")
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := parseOSDMap(text)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(want, got, cmpopts.EquateComparable(Address{}), cmpopts.EquateApproxTime(0)); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
 	}
 }
 
