@@ -34,6 +34,11 @@ func Dial(ctx context.Context, options Options) (*Conn, error) {
 	if err != nil {
 		return nil, fmt.Errorf("making a Ceph client for %s: %w", target, err)
 	}
+	// Only once a file was read do the options about logging hold while it connects; before, it prints a key that it can't
+	// read to standard error (seen with 16.2.15).
+	if err := conn.ReadConfigFile("/dev/null"); err != nil {
+		return nil, fmt.Errorf("reading an empty Ceph configuration: %w", err)
+	}
 	for _, o := range options.config() {
 		err := conn.SetConfigOption(o.name, o.value)
 		if errno, _ := errnoOf(err); errno == syscall.ENOENT && o.mayBeUnknown {
@@ -59,8 +64,11 @@ func Dial(ctx context.Context, options Options) (*Conn, error) {
 	}
 	if errno, ok := errnoOf(err); ok {
 		refused := &ceph.CommandError{Command: "connect", Errno: errno}
-		if errno == syscall.ETIMEDOUT {
+		switch errno {
+		case syscall.ETIMEDOUT:
 			refused.Message = "no monitor answered, or each refused the user or its key"
+		case syscall.EINVAL:
+			refused.Message = "the key can't be read, or an address of a monitor: keys of Ceph 19.2.6, 20.2.4 and later need a librados as new"
 		}
 		err = refused
 	}

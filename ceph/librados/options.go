@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// Options say which cluster to connect to, and as whom. Nothing is read from files or the environment.
+// Options say which cluster to connect to, and as whom. Nothing is read from files, and the environment (CEPH_ARGS) is weaker.
 type Options struct {
 	// Monitors, as in ceph-csi's configuration: "10.0.0.1:6789", "v2:10.0.0.1:3300", "[v2:…,v1:…]".
 	Monitors []string
