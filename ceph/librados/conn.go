@@ -69,6 +69,7 @@ func Dial(ctx context.Context, options Options) (*Conn, error) {
 			refused.Message = "no monitor answered, or each refused the user or its key"
 		case syscall.EINVAL:
 			refused.Message = "the key can't be read, or an address of a monitor: keys of Ceph 19.2.6, 20.2.4 and later need a librados as new"
+		default: // its number and what was asked say it
 		}
 		err = refused
 	}
