@@ -155,6 +155,10 @@ func (w *world) checkAdd(address string) {
 	if a := ceph.MustParseAddress(address); a.Nonce == 0 && (a.IP == w.machines[4].client || a == cephtest.Own.Host()) {
 		w.broken("S2", "the whole host %s goes on the blocklist, on which Ceph or rbd-rescue itself lives", address)
 	}
+	if w.lasts(address, 0) { // and cuts it off already
+		w.happened["entry renewed"]++
+		return
+	}
 	if !slices.ContainsFunc(asking, func(nf *v1alpha1.NodeFence) bool { return !nf.Spec.Automatic }) {
 		w.checkFirstEntry(address, asking)
 	}
