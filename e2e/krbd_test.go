@@ -13,6 +13,7 @@ import (
 	"github.com/rbd-rescue/rbd-rescue/api/v1alpha1"
 	"github.com/rbd-rescue/rbd-rescue/e2e/lab"
 	"github.com/rbd-rescue/rbd-rescue/e2e/lab/network"
+	"github.com/rbd-rescue/rbd-rescue/e2e/lab/skip"
 	"github.com/rbd-rescue/rbd-rescue/e2e/workload"
 	"github.com/rbd-rescue/rbd-rescue/volume"
 )
@@ -23,7 +24,7 @@ const kernelNode = "node-k"
 // The client that users have in production. The node is there for these scenarios alone: it takes its time to boot.
 func TestKernelClient(t *testing.T) {
 	if reason := shared.NoKernelNodes(); reason != "" {
-		t.Skipf("SKIPPED: the scenarios with the kernel's RBD client: %s", reason)
+		skip.Loudly(t, "THE KERNEL'S RBD CLIENT IS NOT TESTED: %s", reason)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()

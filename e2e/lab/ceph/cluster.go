@@ -35,6 +35,8 @@ type Options struct {
 	IP netip.Addr
 	// Monitors and OSDs are how many there are.
 	Monitors, OSDs int
+	// Usr is the /usr of another release of Ceph (e2e/fetch-ceph makes it); empty is the host's.
+	Usr string
 }
 
 // Cluster is a running Ceph cluster.
@@ -53,7 +55,7 @@ func Start(ctx context.Context, sup *process.Supervisor, options Options) (*Clus
 	if err := os.RemoveAll(options.Dir); err != nil {
 		return nil, fmt.Errorf("removing an earlier cluster: %w", err)
 	}
-	for _, dir := range []string{"", "run", "mgr"} {
+	for _, dir := range []string{"", "run", "mgr", "modules"} {
 		if err := os.MkdirAll(filepath.Join(options.Dir, dir), 0o755); err != nil {
 			return nil, fmt.Errorf("making the cluster's folders: %w", err)
 		}
@@ -104,7 +106,7 @@ mon data avail warn = 1
 mon data avail crit = 0
 mon data = %[3]s/mon-$id
 mgr data = %[3]s/mgr
-mgr module path = /usr/share/ceph/mgr
+mgr module path = %[3]s/modules
 auth allow insecure global id reclaim = false
 [osd]
 osd data = %[3]s/osd-$id
@@ -213,7 +215,7 @@ func (c *Cluster) StartManagerIn(ctx context.Context, netns string, ip netip.Add
 		return nil, fmt.Errorf("making the key of a standby manager: %w", err)
 	}
 	p, err := c.sup.Start(process.Spec{
-		Name: c.options.Name + "-mgr-y", Path: "ceph-mgr", NetNS: netns,
+		Name: c.options.Name + "-mgr-y", Path: "ceph-mgr", NetNS: netns, Usr: c.options.Usr,
 		Args: []string{"-c", c.ConfFile(), "-f", "-i", "y", "--keyring", keyring, "--public-addr", ip.String()},
 	})
 	if err != nil {
@@ -423,9 +425,13 @@ func (c *Cluster) blocklist(ctx context.Context) (map[string]string, error) {
 	}
 	var dump struct {
 		Blocklist map[string]string `json:"blocklist"`
+		Blacklist map[string]string `json:"blacklist"` // Ceph before 16
 	}
 	if err := json.Unmarshal(out, &dump); err != nil {
 		return nil, fmt.Errorf("decoding osd dump: %w", err)
+	}
+	if dump.Blocklist == nil {
+		return dump.Blacklist, nil
 	}
 	return dump.Blocklist, nil
 }
@@ -464,11 +470,15 @@ func (c *Cluster) RBD(ctx context.Context, args ...string) ([]byte, error) {
 func (c *Cluster) run(ctx context.Context, name string, args ...string) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
-	return c.sup.Run(ctx, process.Spec{Name: name, Path: name, Args: args})
+	return c.sup.Run(ctx, process.Spec{Name: name, Path: name, Args: args, Usr: c.options.Usr})
 }
 
 func (c *Cluster) daemon(name, path string, args ...string) (*process.Process, error) {
-	p, err := c.sup.Start(process.Spec{Name: c.options.Name + "-" + name, Path: path, Args: append([]string{"-c", c.ConfFile(), "-f"}, args...)})
+	p, err := c.sup.Start(process.Spec{
+		Name: c.options.Name + "-" + name, Path: path, Usr: c.options.Usr,
+		Dir:  "/", // as systemd has it: Debian's Ceph 18 looks for an OSD's classes in the folder lib/…, without a slash before
+		Args: append([]string{"-c", c.ConfFile(), "-f"}, args...),
+	})
 	if err != nil {
 		return nil, fmt.Errorf("starting %s: %w", name, err)
 	}

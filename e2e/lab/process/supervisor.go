@@ -32,6 +32,8 @@ type Spec struct {
 	Dir string
 	// NetNS is the name of the network namespace (/var/run/netns/NetNS); empty is the host's.
 	NetNS string
+	// Usr is the folder that the process sees as /usr, so that it is of another release of the system; empty is the host's.
+	Usr string
 }
 
 func (s Spec) validate() error {
@@ -46,9 +48,13 @@ func (s Spec) validate() error {
 
 func (s Spec) command() *exec.Cmd {
 	path, args := s.Path, s.Args
+	// unshare, sh and nsenter exec: the pid stays the daemon's.
+	if s.Usr != "" {
+		// The mount is in a namespace of the process's own, so there is none to undo.
+		path, args = "unshare", append([]string{"--mount", "sh", "-c", `mount --bind "$0" /usr && exec "$@"`, s.Usr, path}, args...)
+	}
 	if s.NetNS != "" {
-		// nsenter execs: the pid stays the daemon's.
-		path, args = "nsenter", append([]string{"--net=/var/run/netns/" + s.NetNS, s.Path}, s.Args...)
+		path, args = "nsenter", append([]string{"--net=/var/run/netns/" + s.NetNS, path}, args...)
 	}
 	cmd := exec.Command(path, args...)
 	cmd.Dir = s.Dir
