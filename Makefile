@@ -15,7 +15,7 @@ help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: test
-test: packages test-unit test-history test-e2e ## All tests, on a fresh Debian 12 machine with Go, as root (installs Debian's Ceph packages)
+test: packages test-unit test-e2e ## All tests, on a fresh Debian 12 machine with Go, as root (installs Debian's Ceph packages)
 
 .PHONY: test-unit
 test-unit: ## The quick tests: no root, no Ceph, race detector on
@@ -53,6 +53,9 @@ bench: ## Benchmarks of the hot paths
 
 FUZZ := ceph/FuzzParseAddress ceph/FuzzParseOSDMap ceph/FuzzParseDaemons ceph/FuzzStagedOn volume/FuzzParse \
 	api/v1alpha1/FuzzParsePolicy remediator/observe/FuzzReadRecord cmd/rbd-rescue/config/FuzzParse
+
+.PHONY: explore
+explore: fuzz test-history ## What looks for the unknown at random: fuzz targets and histories
 
 .PHONY: fuzz $(FUZZ)
 fuzz: $(FUZZ) ## Fuzz the parsers of foreign text (FUZZ_TIME=30s each)
