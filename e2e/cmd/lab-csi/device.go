@@ -45,7 +45,7 @@ func freeDevice(ctx context.Context, file string) error {
 	if err != nil {
 		return err
 	}
-	for _, device := range strings.FieldsSeq(devices) {
+	for device := range strings.FieldsSeq(devices) {
 		if _, err := losetup(ctx, "--detach", device); err != nil {
 			return err
 		}
