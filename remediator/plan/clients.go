@@ -102,7 +102,7 @@ func collect(s Snapshot, v Volume, clients *sources) (known bool, r *refusal) {
 	if v.RecordError != nil {
 		return false, unreadable(fmt.Sprintf("annotation %s of PersistentVolume %s", v1alpha1.AnnotationClients, v.Name), v.RecordError)
 	}
-	known = len(settled) > 0 || len(s.Fence.Spec.Clients) > 0 || recordIsComplete(s, v)
+	known = len(s.Fence.Spec.Clients) > 0 || recordIsComplete(s, v) || len(settled) > 0 && !bootedSince(s, v)
 	live, r := liveClients(s, v, clients)
 	return known || live, r
 }
@@ -164,6 +164,12 @@ func settledClients(s Snapshot, v Volume) []string {
 		}
 	}
 	return nil
+}
+
+// bootedSince tells whether a node that is gone had another boot with the volume, as its record says: what was settled for the
+// boot that is fenced is not all then.
+func bootedSince(s Snapshot, v Volume) bool {
+	return s.Node == nil && v.Record != nil && v.Record.BootID != s.Fence.Spec.BootID
 }
 
 func recordedClients(s Snapshot, v Volume) []string {

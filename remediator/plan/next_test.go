@@ -203,6 +203,24 @@ func TestNext(t *testing.T) {
 				Steps: []string{"delete VolumeAttachment csi-pv-1-node-a"},
 			},
 		},
+		"S1: releases nothing for a boot that another one followed, as the record of a node that is gone says": {
+			snapshot: incident(proven, func(s *Snapshot) {
+				s.Node, s.Volumes[0].Record.BootID = nil, "boot-2"
+			}),
+			want: effect{Phase: v1alpha1.PhaseReleasing, Fenced: "NodeFenced", Volume: "Held Waiting", Events: []string{"NodeFence NodeFenced"}},
+		},
+		"S1: cuts the whole host off where the record of a node that is gone knows another boot, and others do not": {
+			snapshot: incident(proven, func(s *Snapshot) {
+				s.Node, s.Volumes[0].Record.BootID, s.Volumes[0].Record.Before = nil, "boot-2", []string{deadClient}
+				other := heldVolume("pv-2", "more", "more")
+				other.Record.Addresses = []string{"10.0.0.1"}
+				s.Volumes = append(s.Volumes, other)
+			}),
+			want: effect{
+				Phase: v1alpha1.PhaseFencing, Fenced: "FenceUnproven", Volume: "Held Waiting",
+				Steps: []string{"add 10.0.0.1:0/0 to the blocklist of cluster c1 for 8760h0m0s"},
+			},
+		},
 		"clears an entry that a kubelet wrote in again": {
 			snapshot: incident(released, func(s *Snapshot) {
 				s.Volumes[0].Attachments = []*storagev1.VolumeAttachment{attachment("pv-1", "node-a")}

@@ -27,7 +27,8 @@ const (
 	nodeRebooted
 	// nodeReplaced: another machine has taken the node's name; what became of the one that failed is not known (S3).
 	nodeReplaced
-	// nodeUnsettled: its kubelet answers but is not Ready, or another boot has failed in turn. Nothing new is released.
+	// nodeUnsettled: its kubelet answers but is not Ready, or another boot has failed in turn, as the Node object says or, where it
+	// is gone, the records. Nothing new is released.
 	nodeUnsettled
 )
 
@@ -36,6 +37,9 @@ func stateOf(s Snapshot) nodeState {
 		return nodeUnsettled // whose end could never be told (S3)
 	}
 	if s.Node == nil {
+		if last := IdentityOf(s).BootID; last != "" && last != s.Fence.Spec.BootID {
+			return nodeUnsettled // that one's own NodeFence acts (S1)
+		}
 		return nodeGone
 	}
 	sameBoot := volume.BootID(s.Node) == s.Fence.Spec.BootID

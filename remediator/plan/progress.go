@@ -117,6 +117,8 @@ func (d *draft) tellPending(state nodeState) {
 	case d.s.Fence.Spec.BootID == "":
 		phase, reason, note = v1alpha1.PhaseRefused, v1alpha1.ReasonFenceRefused, fmt.Sprintf(
 			"Refused to fence node %s: nothing tells its bootID, so the end of its boot could not be told; correct nodeName, or name the boot in spec.bootID", node)
+	case state == nodeUnsettled && !sameBoot(d.s):
+		reason, note = v1alpha1.ReasonWaiting, fmt.Sprintf("Node %s has booted again since boot %s failed, and is not Ready; only a NodeFence of that newer boot may act", node, d.s.Fence.Spec.BootID)
 	case state == nodeUnsettled:
 		reason, note = v1alpha1.ReasonWaiting, fmt.Sprintf("The kubelet of node %s answers again, but the node is not Ready; nothing is fenced while it answers", node)
 	case later != nil && d.s.Fence.Spec.Automatic:
