@@ -42,8 +42,8 @@ func (o *Observer) AttachedNodes(ctx context.Context, persistentVolume string) (
 	return nodes, since, nil
 }
 
-// UsingNodes are the nodes on which pods run with a claim: where its driver needs no attachment (in-tree volumes, CSIDriver
-// attachRequired=false), these have the image mapped.
+// UsingNodes are the nodes that have pods with a claim: where its driver needs no attachment (in-tree volumes, CSIDriver
+// attachRequired=false), these may have the image mapped, before a pod runs already (S2).
 func (o *Observer) UsingNodes(ctx context.Context, claim types.NamespacedName) ([]*corev1.Node, error) {
 	users, err := o.Users(ctx, claim)
 	if err != nil {
@@ -52,7 +52,7 @@ func (o *Observer) UsingNodes(ctx context.Context, claim types.NamespacedName) (
 	seen := map[string]bool{}
 	var nodes []*corev1.Node
 	for _, pod := range users {
-		if pod.Status.Phase != corev1.PodRunning || seen[pod.Spec.NodeName] {
+		if volume.Finished(pod) || pod.Spec.NodeName == "" || seen[pod.Spec.NodeName] {
 			continue
 		}
 		seen[pod.Spec.NodeName] = true
