@@ -123,6 +123,13 @@ func onItsWay(nf *v1alpha1.NodeFence, name string) bool {
 	})
 }
 
+// released tells whether a volume has left the node by the incident.
+func released(nf *v1alpha1.NodeFence, name string) bool {
+	return slices.ContainsFunc(nf.Status.Volumes, func(e v1alpha1.FencedVolume) bool {
+		return e.PersistentVolume == name && (e.Phase == v1alpha1.VolumeReleased || e.Phase == v1alpha1.VolumeRecovered)
+	})
+}
+
 func entriesListed(nf *v1alpha1.NodeFence, id string, m ceph.OSDMap) bool {
 	return !slices.ContainsFunc(nf.Status.Clients, func(c v1alpha1.FencedClient) bool {
 		if c.ClusterID != id {
@@ -175,7 +182,9 @@ func pools(ctx context.Context, conn *ceph.Cluster, id string, s *plan.Snapshot)
 		err := v.UseError
 		if !asked(s, v) {
 			var use ceph.ImageUse
-			use, err = conn.Inspect(ctx, image(*v))
+			if use, err = conn.Inspect(ctx, image(*v)); ceph.IsNotFound(err) && released(s.Fence, v.Name) {
+				use, err = ceph.ImageUse{}, nil // its new owner has removed it: there is no data left to prove it for
+			}
 			v.Pools = poolsOf(*v, use, err)
 		}
 		if err != nil {

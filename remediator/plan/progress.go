@@ -230,6 +230,9 @@ func (d *draft) tellProgress(state nodeState, missing map[string]refusal) {
 	case t.releasing > 0:
 		d.status.Phase = v1alpha1.PhaseReleasing
 		d.say(fmt.Sprintf("Node %s is fenced; moving %d of %d volumes away from it", node, t.releasing, t.wanted))
+		if len(missing) > 0 { // proven once, and not in this look
+			d.say(fmt.Sprintf("Node %s is fenced; %d of %d volumes wait for its proof: %s", node, t.releasing, t.wanted, firstMissing(missing)))
+		}
 	case t.recovering > 0:
 		d.status.Phase = v1alpha1.PhaseRecovering
 		d.say(fmt.Sprintf("Node %s is fenced and holds none of its volumes; waiting for %d of %d to run elsewhere", node, t.recovering, t.wanted))

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"testing"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
@@ -13,6 +14,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/rbd-rescue/rbd-rescue/api/v1alpha1"
+	"github.com/rbd-rescue/rbd-rescue/ceph"
 )
 
 // second are a volume of namespace web that node-a holds, in pool "slow", through the same client, and its pod, which is
@@ -114,5 +116,32 @@ func TestRescueReleasesNoVolumeOfAPoolThatWasNotAsked(t *testing.T) {
 	}
 	if got := w.volume("pv2").Phase; got != v1alpha1.VolumeReleasing {
 		t.Errorf("pv2 is %s once its pool has confirmed", got)
+	}
+}
+
+// Whoever has a volume after its rescue may delete it; that must not keep the rest of the fence from being proven anew.
+func TestRescueProvesTheFenceAnewThoughAReleasedImageIsRemoved(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	c := w.controller()
+	if err := w.settle(c); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.client.Delete(t.Context(), &storagev1.VolumeAttachment{ObjectMeta: metav1.ObjectMeta{Name: "va"}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.settle(c); err != nil {
+		t.Fatal(err)
+	}
+	if got := w.volume("pv").Phase; got != v1alpha1.VolumeReleased {
+		t.Fatalf("pv is %s", got)
+	}
+	w.ceph.RemoveImage(ceph.Image{Pool: "rbd", Name: "img"})
+	w.ceph.Tamper(ceph.MustParseAddress(deadClient), time.Time{})
+	if err := w.settle(c); err != nil {
+		t.Fatal(err)
+	}
+	if nf := w.fence(); nf.Status.Clients[0].Epoch == 0 {
+		t.Errorf("the entry is not proven: %s", nf.Status.Message)
 	}
 }

@@ -84,6 +84,9 @@ func newWorld(t *testing.T, besides ...client.Object) *world {
 			if err := w.write(); err != nil {
 				return err
 			}
+			if _, ok := o.(*corev1.Pod); !ok {
+				return c.Delete(ctx, o, opts...)
+			}
 			return w.deletePod(ctx, c, o, opts)
 		},
 		Patch: func(ctx context.Context, c client.WithWatch, o client.Object, p client.Patch, opts ...client.PatchOption) error {
