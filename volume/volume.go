@@ -51,8 +51,12 @@ func (v Volume) ImageName() string {
 
 // IsRBD tells whether a ceph-csi RBD driver, or Kubernetes' own old one, serves the PersistentVolume.
 func IsRBD(pv *corev1.PersistentVolume) bool {
-	csi := pv.Spec.CSI
-	return pv.Spec.RBD != nil || csi != nil && (csi.Driver == driverSuffix || strings.HasSuffix(csi.Driver, "."+driverSuffix))
+	return pv.Spec.RBD != nil || pv.Spec.CSI != nil && IsRBDDriver(pv.Spec.CSI.Driver)
+}
+
+// IsRBDDriver tells whether a CSI driver, or the attacher of a VolumeAttachment, is ceph-csi's for RBD.
+func IsRBDDriver(name string) bool {
+	return name == driverSuffix || strings.HasSuffix(name, "."+driverSuffix)
 }
 
 // Parse reads a PersistentVolume for which IsRBD holds. An error means that its form is not known: such a volume is

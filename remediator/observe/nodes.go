@@ -47,7 +47,8 @@ func (o *Observer) nodesThatAre(ctx context.Context, state string) ([]string, er
 	return names, nil
 }
 
-// GoneNodes are the nodes that VolumeAttachments name and that have no Node object.
+// GoneNodes are the nodes that VolumeAttachments of RBD drivers name and that have no Node object. What another driver left
+// behind is not looked after here, and would keep the breaker open for ever.
 func (o *Observer) GoneNodes(ctx context.Context) ([]string, error) {
 	var nodes corev1.NodeList
 	if err := o.Reader.List(ctx, &nodes, client.UnsafeDisableDeepCopy); err != nil {
@@ -64,6 +65,9 @@ func (o *Observer) GoneNodes(ctx context.Context) ([]string, error) {
 	var gone []string
 	for i := range attachments.Items {
 		name := attachments.Items[i].Spec.NodeName
+		if !volume.IsRBDDriver(attachments.Items[i].Spec.Attacher) {
+			continue
+		}
 		if _, attached := volume.Attached(&attachments.Items[i]); attached && !seen[name] {
 			seen[name] = true
 			gone = append(gone, name)
