@@ -108,6 +108,7 @@ func (d *draft) settleClients(began bool) {
 	if !began && d.s.Fence.Spec.Automatic && notNow(d.s) != nil {
 		return // S7; tellPending says so
 	}
+	before := len(d.status.Clients)
 	for _, entry := range d.status.Volumes {
 		if entry.Phase != v1alpha1.VolumeHeld {
 			continue
@@ -131,6 +132,8 @@ func (d *draft) settleClients(began bool) {
 		d.announceNode(normal, v1alpha1.ReasonFenceStarted, "Fence", fmt.Sprintf(
 			"Fencing node %s (%s): its Ceph clients %s are put on the blocklist, since these claims are wanted elsewhere: %s.",
 			d.s.NodeName, d.why(), d.clientList(), d.wantedClaims()))
+	}
+	if len(d.status.Clients) > before {
 		d.tellNeighbours()
 	}
 }

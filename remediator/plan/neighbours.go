@@ -52,7 +52,7 @@ func refuseSharedClients(s Snapshot, judgements map[string]judgement) (changed b
 	return changed
 }
 
-// tellNeighbours notes which volumes the fence cuts off besides those that it moves.
+// tellNeighbours notes which volumes the fence cuts off besides those that it moves, whenever it has got a new client.
 func (d *draft) tellNeighbours() {
 	moved := func(v Volume) bool {
 		return slices.ContainsFunc(d.status.Volumes, func(e v1alpha1.FencedVolume) bool {
@@ -71,7 +71,10 @@ func (d *draft) tellNeighbours() {
 			}
 		}
 	}
-	d.status.Neighbours = nil
+	known := func(v Volume) bool {
+		return slices.ContainsFunc(d.status.Neighbours, func(n v1alpha1.Neighbour) bool { return n.PersistentVolume == v.Name })
+	}
+	all = slices.DeleteFunc(all, known)
 	for _, v := range all {
 		neighbour := v1alpha1.Neighbour{PersistentVolume: v.Name}
 		if v.Claim.Name != "" {

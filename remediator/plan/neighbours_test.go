@@ -34,6 +34,31 @@ func TestNextTellsWhichNeighboursTheFenceCutsOff(t *testing.T) {
 	}
 }
 
+// The neighbour has a client of its own, so that only the whole host, which a volume that is wanted later needs, cuts it off.
+func TestNextTellsWhichNeighboursALaterEntryCutsOff(t *testing.T) {
+	t.Parallel()
+	ownClient := func(s *Snapshot) { s.Volumes[1].Record.Clients = []string{"10.0.0.1:0/55"} }
+	s := incident(neighbour, ownClient)
+	first := Next(s)
+	if len(first.Status.Neighbours) > 0 {
+		t.Fatalf("neighbours of the first client: %v", first.Status.Neighbours)
+	}
+	s = incident(neighbour, ownClient, recordOfAnotherBoot, listedFor(entryTTL))
+	s.Fence.Status = first.Status
+	s.Fence.Status.Volumes[0].Clients = nil
+	d := Next(s)
+	if want := []v1alpha1.Neighbour{{PersistentVolume: "pv-2", Claim: "web/files"}}; !cmp.Equal(want, d.Status.Neighbours) {
+		t.Errorf("neighbours of the host: %v, want %v", d.Status.Neighbours, want)
+	}
+	if want := []string{"NodeFence NeighboursCutOff", "Node NeighboursCutOff"}; !cmp.Equal(want, reasons(d.Events)) {
+		t.Errorf("events %v, want %v", reasons(d.Events), want)
+	}
+	s.Fence.Status = d.Status
+	if again := reasons(Next(s).Events); len(again) > 0 {
+		t.Errorf("tells %v twice", again)
+	}
+}
+
 func TestNextWithSharedClients(t *testing.T) {
 	t.Parallel()
 	checkNext(t, map[string]nextCase{

@@ -217,9 +217,21 @@ func TestNext(t *testing.T) {
 				s.Volumes = append(s.Volumes, other)
 			}),
 			want: effect{
-				Phase: v1alpha1.PhaseFencing, Fenced: "FenceUnproven", Volume: "Held Waiting",
+				Phase: v1alpha1.PhaseFencing, Fenced: "FenceUnproven", Volume: "Held Waiting", Events: []string{"NodeFence NeighboursCutOff"},
 				Steps: []string{"add 10.0.0.1:0/0 to the blocklist of cluster c1 for 8760h0m0s"},
 			},
+		},
+		"ends the release of a volume whose PersistentVolume was deleted": {
+			snapshot: incident(released, func(s *Snapshot) { s.Volumes = nil }),
+			want:     effect{Phase: v1alpha1.PhaseRecovered, Fenced: "NodeFenced", Volume: "Released"},
+		},
+		"S6: does nothing more for a namespace that has opted out meanwhile": {
+			snapshot: incident(released, func(s *Snapshot) {
+				s.Volumes[0].Attachments = []*storagev1.VolumeAttachment{attachment("pv-1", "node-a")}
+				s.Now = now.Add(2 * attachmentPatience)
+				s.Policies["shop"] = v1alpha1.Policy{}
+			}),
+			want: effect{Phase: v1alpha1.PhaseReleasing, Fenced: "NodeFenced", Volume: "Releasing"},
 		},
 		"clears an entry that a kubelet wrote in again": {
 			snapshot: incident(released, func(s *Snapshot) {

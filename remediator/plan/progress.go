@@ -40,7 +40,16 @@ func (d *draft) followVolumes() {
 		entry := &d.status.Volumes[i]
 		v, ok := d.s.volume(entry.PersistentVolume)
 		if !ok {
+			if entry.Phase == v1alpha1.VolumeReleasing {
+				entry.Phase, entry.ReleasedAt, entry.Message = v1alpha1.VolumeReleased, d.now(), "its PersistentVolume was deleted"
+			}
 			continue
+		}
+		if entry.Phase == v1alpha1.VolumeReleasing {
+			entry.Message = ""
+			if !optedIn(d.s, v) {
+				entry.Message = fmt.Sprintf("namespace %s is not in mode rescue any more, so that nothing more is done (S6)", v.Claim.Namespace)
+			}
 		}
 		if entry.Phase == v1alpha1.VolumeReleasing && attachmentTo(node, v) == nil && len(usersOn(node, v)) == 0 {
 			entry.Phase, entry.ReleasedAt = v1alpha1.VolumeReleased, d.now()
