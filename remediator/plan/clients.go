@@ -146,7 +146,7 @@ func belongs(s Snapshot, v Volume, address ceph.Address, clients *sources) (bool
 		return false, nil
 	case !s.ownsAlone(address.IP):
 		return false, &refusal{v1alpha1.ReasonForeignClient, fmt.Sprintf(
-			"image %s is also open at %s, which is not known to be node %s; if it is a left-over client, end it, and the fence goes on by itself",
+			"image %s is also open at %s, which is not known to be node %s; if it is a left-over client, end it, and the fence goes on by itself; if it is the node's, make a NodeFence that names it in spec.clients",
 			v.ImageName(), address, s.NodeName)}
 	default:
 		return true, nil
