@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"sync"
 )
 
@@ -20,7 +21,8 @@ type Clusters struct {
 }
 
 type lazyCluster struct {
-	dial Dial
+	dial    Dial
+	mirrors []netip.Addr
 	// dialling holds the one token that allows to dial; a caller whose deadline passes does not wait for it.
 	dialling chan struct{}
 
@@ -35,6 +37,14 @@ func NewClusters(dials map[string]Dial) *Clusters {
 		c.byID[id] = &lazyCluster{dial: dial, dialling: make(chan struct{}, 1)}
 	}
 	return c
+}
+
+// SetMirrors names, before the cluster is used, hosts of rbd-mirror daemons that the cluster does not list: those of other sites
+// register with their own.
+func (c *Clusters) SetMirrors(clusterID string, hosts []netip.Addr) {
+	if lazy, known := c.byID[clusterID]; known {
+		lazy.mirrors = hosts
+	}
 }
 
 // Known tells whether a cluster of this clusterID is configured.
@@ -77,6 +87,7 @@ func (c *Clusters) Get(ctx context.Context, clusterID string) (*Cluster, error) 
 	lazy.lock.Lock()
 	defer lazy.lock.Unlock()
 	lazy.cluster = NewCluster(conn)
+	lazy.cluster.mirrors = lazy.mirrors
 	return lazy.cluster, nil
 }
 

@@ -1,6 +1,9 @@
 package ceph
 
-import "context"
+import (
+	"context"
+	"net/netip"
+)
 
 // Conn is the port to one Ceph cluster: what is asked of librados and librbd, and nothing more. Its methods may be called
 // from many goroutines, and return by the context's deadline; an error that Is ErrInDoubt says that they gave up waiting.
@@ -22,6 +25,8 @@ type Conn interface {
 // Cluster is what is asked of one Ceph cluster.
 type Cluster struct {
 	conn Conn
+	// mirrors are hosts of rbd-mirror daemons that the cluster itself does not list.
+	mirrors []netip.Addr
 }
 
 // NewCluster asks through a connection.

@@ -48,6 +48,35 @@ func TestParseDaemons(t *testing.T) {
 	}
 }
 
+func TestMirrorHosts(t *testing.T) {
+	t.Parallel()
+	named := []netip.Addr{netip.MustParseAddr("10.1.0.6")}
+	for name, c := range map[string]struct {
+		dump string
+		want map[netip.Addr]bool
+	}{
+		"none that registered": {`{"epoch":1,"services":{}}`, map[netip.Addr]bool{named[0]: true}},
+		"those of rbd-mirror, and of no other service": {
+			`{"services":{"rgw":{"daemons":{"summary":"","7":{"addr":"10.0.0.9:0/1"}}},"rbd-mirror":{"daemons":{"summary":"",
+				"4321":{"addr":"10.0.0.6:0/77","metadata":{"hostname":"10.0.0.8"}},"4322":{"addr":"[fd98::6]:0/78"}}}}}`,
+			map[netip.Addr]bool{named[0]: true, netip.MustParseAddr("10.0.0.6"): true, netip.MustParseAddr("fd98::6"): true},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			cluster := NewCluster(answering{answer: func(string) ([]byte, error) { return []byte(c.dump), nil }})
+			cluster.mirrors = named
+			got, err := cluster.MirrorHosts(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(c.want, got, cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
 func TestStagedOn(t *testing.T) {
 	t.Parallel()
 	got := stagedOn(map[string]string{

@@ -42,6 +42,8 @@ type ImageState struct {
 	// DataPool is the pool that holds the image's data, where that is another one than the image's own, as with an
 	// erasure-coded data pool; else "". A fence is proven only if Barrier was asked about it as well.
 	DataPool string
+	// Mirrored tells whether rbd-mirror copies the image to or from another site: then a watcher may be a mirror daemon's.
+	Mirrored bool
 }
 
 // ImageUse is who uses an image, and where its data is.

@@ -30,6 +30,8 @@ type Cluster struct {
 	watchers  map[ceph.Image][]ceph.Address
 	gone      map[ceph.Image]bool
 	dataPools map[ceph.Image]string
+	mirrored  map[ceph.Image]bool
+	mirrors   []string
 	locks     map[ceph.Image]ceph.Address
 	metadata  map[ceph.Image]map[string]string
 	daemons   []string
@@ -52,7 +54,7 @@ type pool struct {
 func New(clock clock.PassiveClock) *Cluster {
 	c := &Cluster{
 		Clock: clock, epoch: 10, pools: map[string]*pool{}, blocklist: map[ceph.Address]time.Time{}, watchers: map[ceph.Image][]ceph.Address{},
-		gone: map[ceph.Image]bool{}, dataPools: map[ceph.Image]string{},
+		gone: map[ceph.Image]bool{}, dataPools: map[ceph.Image]string{}, mirrored: map[ceph.Image]bool{},
 		locks: map[ceph.Image]ceph.Address{}, metadata: map[ceph.Image]map[string]string{}, daemons: []string{"10.0.0.101:6789/0"}, fsid: "f51d", failNext: map[string][]error{}, changed: make(chan struct{}),
 	}
 	c.AddPool("rbd", 8)
@@ -97,6 +99,13 @@ func (c *Cluster) SetDataPool(image ceph.Image, pool string) {
 	c.lock.Lock()
 	defer c.lock.Unlock()
 	c.dataPools[image] = pool
+}
+
+// Mirror makes rbd-mirror copy an image; the daemons of this cluster's own site live at these addresses, as in "10.0.0.6:0/77".
+func (c *Cluster) Mirror(image ceph.Image, daemons ...string) {
+	c.lock.Lock()
+	defer c.lock.Unlock()
+	c.mirrored[image], c.mirrors = true, daemons
 }
 
 // Lock gives the exclusive lock of an image to a client; its watch may end, the lock stays.

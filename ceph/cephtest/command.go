@@ -38,7 +38,9 @@ func (c *Cluster) MonCommand(ctx context.Context, text []byte) ([]byte, error) {
 		return c.dump(word)
 	case "mon dump":
 		return c.monitors()
-	case "mgr dump", "mgr metadata", "fs dump", "service dump":
+	case "service dump":
+		return c.services()
+	case "mgr dump", "mgr metadata", "fs dump":
 		return []byte("{}"), nil
 	case "osd " + word + " ls":
 		return c.list()
@@ -82,6 +84,14 @@ func (c *Cluster) monitors() ([]byte, error) {
 		monitors = append(monitors, map[string]string{"addr": address})
 	}
 	return json.Marshal(map[string]any{"epoch": 1, "fsid": c.fsid, "mons": monitors})
+}
+
+func (c *Cluster) services() ([]byte, error) {
+	daemons := map[string]any{"summary": ""}
+	for i, address := range c.mirrors {
+		daemons[fmt.Sprint(4100+i)] = map[string]any{"addr": address}
+	}
+	return json.Marshal(map[string]any{"epoch": 1, "services": map[string]any{"rbd-mirror": map[string]any{"daemons": daemons}}})
 }
 
 // list is two arrays one after the other, as Ceph prints them: entries, and ranges.

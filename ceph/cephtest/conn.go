@@ -37,7 +37,7 @@ func (c *Cluster) Inspect(ctx context.Context, image ceph.Image) (ceph.ImageStat
 	if c.gone[image] {
 		return ceph.ImageState{}, fmt.Errorf("reading who uses image %s: %w", image, notFound("inspect image"))
 	}
-	state := ceph.ImageState{DataPool: c.dataPools[image], Metadata: maps.Clone(c.metadata[image])}
+	state := ceph.ImageState{DataPool: c.dataPools[image], Metadata: maps.Clone(c.metadata[image]), Mirrored: c.mirrored[image]}
 	for _, client := range c.watchers[image] {
 		if !c.cutOff(client) {
 			state.Watchers = append(state.Watchers, ceph.Watcher{Address: client, Cookie: 1})

@@ -47,8 +47,20 @@ func (c *Conn) stateOf(ioctx *rados.IOContext, image *rbd.Image) (state ceph.Ima
 	if state.Metadata, err = image.ListMetadata(); err != nil {
 		return state, err
 	}
+	if state.Mirrored, err = mirrored(image); err != nil {
+		return state, err
+	}
 	state.DataPool, err = c.dataPoolOf(ioctx, image)
 	return state, err
+}
+
+// mirrored: an image that mirroring is being switched off for still has its mirror daemons.
+func mirrored(image *rbd.Image) (bool, error) {
+	info, err := image.GetMirrorImageInfo()
+	if err != nil {
+		return false, fmt.Errorf("reading whether it is mirrored: %w", err)
+	}
+	return info.State != rbd.MirrorImageDisabled, nil
 }
 
 func watchersOf(image *rbd.Image) ([]ceph.Watcher, error) {

@@ -77,8 +77,12 @@ func runRemediator(ctx context.Context, s serving, configFile string) error {
 	for _, cluster := range configuration.CephClusters {
 		dials[cluster.ClusterID] = dialer(cluster, mgr.GetAPIReader())
 	}
+	clusters := ceph.NewClusters(dials)
+	for _, cluster := range configuration.CephClusters {
+		clusters.SetMirrors(cluster.ClusterID, cluster.Mirrors())
+	}
 	options := remediator.Options{
-		Clusters: ceph.NewClusters(dials), Clock: clock.RealClock{}, Namespace: s.namespace, Settings: configuration.Settings(),
+		Clusters: clusters, Clock: clock.RealClock{}, Namespace: s.namespace, Settings: configuration.Settings(),
 		Boundary: boundary,
 	}
 	if err := remediator.Add(ctx, mgr, options); err != nil {

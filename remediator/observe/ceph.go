@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/netip"
 	"slices"
 	"sync"
 	"time"
@@ -83,6 +84,7 @@ func (o *Observer) cluster(ctx context.Context, id string, s *plan.Snapshot) pla
 		return plan.Cluster{Known: true, Error: err}
 	}
 	o.use(ctx, conn, id, s)
+	c.Mirrors = mirrors(ctx, conn, id, s)
 	if plan.NeedsBarrier(s.Fence) && entriesListed(s.Fence, id, c.Map) {
 		prove(ctx, conn, &c, id, s)
 	}
@@ -98,6 +100,24 @@ func (o *Observer) use(ctx context.Context, conn *ceph.Cluster, id string, s *pl
 		}
 		return nil // what went wrong is the volume's own
 	})
+}
+
+// mirrors are the hosts of rbd-mirror daemons, if an image is mirrored: where they cannot be told, nor can who uses it.
+func mirrors(ctx context.Context, conn *ceph.Cluster, id string, s *plan.Snapshot) map[netip.Addr]bool {
+	var mirrored []*plan.Volume
+	for i := range s.Volumes {
+		if v := &s.Volumes[i]; v.ClusterID == id && v.Use.Mirrored {
+			mirrored = append(mirrored, v)
+		}
+	}
+	if len(mirrored) == 0 {
+		return nil
+	}
+	hosts, err := conn.MirrorHosts(ctx)
+	for _, v := range mirrored {
+		v.UseError = err
+	}
+	return hosts
 }
 
 // asked tells whether it matters who uses an image: before the fence for all that the node has, since it may cut off

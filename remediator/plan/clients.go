@@ -142,8 +142,14 @@ func belongs(s Snapshot, v Volume, address ceph.Address, clients *sources) (bool
 		return true, nil
 	case s.OtherClients[address] != "":
 		return !v.Shared, nil
+	case v.Use.Mirrored && s.Clusters[v.ClusterID].Mirrors[address.IP]:
+		return false, nil // it may be the daemon's alone, so that it does not make the node's known either
 	case v.Shared && s.OtherNodes[address.IP] != "" && !slices.Contains(s.ownAddresses(), address.IP):
 		return false, nil
+	case !s.ownsAlone(address.IP) && v.Use.Mirrored:
+		return false, &refusal{v1alpha1.ReasonForeignClient, fmt.Sprintf(
+			"image %s is mirrored, and open at %s, which is not known to be node %s; if an rbd-mirror daemon of another site runs there, name its host in mirrorHosts (the remediator's file); if it is the node's, make a NodeFence that names it in spec.clients",
+			v.ImageName(), address, s.NodeName)}
 	case !s.ownsAlone(address.IP):
 		return false, &refusal{v1alpha1.ReasonForeignClient, fmt.Sprintf(
 			"image %s is also open at %s, which is not known to be node %s; if it is a left-over client, end it, and the fence goes on by itself; if it is the node's, make a NodeFence that names it in spec.clients",
@@ -198,6 +204,10 @@ func protected(s Snapshot, v Volume, address ceph.Address, named bool) *refusal 
 	}
 	if slices.Contains(cluster.Own, address) {
 		return &refusal{v1alpha1.ReasonOwnClient, fmt.Sprintf("client %s of image %s is rbd-rescue's own", address, v.ImageName())}
+	}
+	if cluster.Mirrors[address.IP] && !slices.Contains(s.ownAddresses(), address.IP) {
+		return &refusal{v1alpha1.ReasonCephDaemonHost, fmt.Sprintf(
+			"client %s of image %s is on the host of an rbd-mirror daemon, which is not node %s", address, v.ImageName(), s.NodeName)}
 	}
 	if other := s.OtherClients[address]; other != "" {
 		return &refusal{v1alpha1.ReasonHealthyClient, fmt.Sprintf(

@@ -75,6 +75,9 @@ func protectedHost(s Snapshot, v Volume, ip netip.Addr, named bool) *refusal {
 		return &refusal{v1alpha1.ReasonSharedAddress, fmt.Sprintf(
 			"the whole host %s would have to be fenced, and node %s may reach Ceph from there too: no record tells from where it does; %s, or name %s if no other node uses that address",
 			ip, s.mayBeAt(v.ClusterID, ip), instead, ceph.Address{IP: ip})}
+	case cluster.Mirrors[ip]:
+		return &refusal{v1alpha1.ReasonCephDaemonHost, fmt.Sprintf(
+			"the whole host %s would have to be fenced, and an rbd-mirror daemon lives there; %s", ip, instead)}
 	case cluster.DaemonsError != nil:
 		return &refusal{v1alpha1.ReasonCephUnreachable, cluster.DaemonsError.Error()}
 	case cluster.Daemons == nil:

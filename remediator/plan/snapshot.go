@@ -94,6 +94,8 @@ type Cluster struct {
 	Map   ceph.OSDMap
 	// Own are rbd-rescue's own addresses in this cluster.
 	Own []ceph.Address
+	// Mirrors are the hosts of rbd-mirror daemons, of this site and of others; read only where an image is mirrored.
+	Mirrors map[netip.Addr]bool
 	// Barrier is the epoch that every placement group of all pools that were asked is proven to have reached; 0 if none.
 	Barrier uint32
 	// Proven is the epoch that every placement group of a pool is proven, in this look, to have reached. A pool that is not

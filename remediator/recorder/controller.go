@@ -129,6 +129,12 @@ func (c *Controller) look(ctx context.Context, v volume.Volume, pv *corev1.Persi
 		return s, err
 	}
 	s.watchers = use.Watchers
+	if use.Mirrored {
+		if s.mirrors, err = cluster.MirrorHosts(ctx); err != nil {
+			return s, err
+		}
+		s.mayBeMirrors = !cluster.MirrorsNamed()
+	}
 	if s.own, err = cluster.OwnAddresses(ctx); err != nil {
 		return s, err
 	}

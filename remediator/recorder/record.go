@@ -29,6 +29,10 @@ type sighting struct {
 	running map[string][]types.UID
 	// others are the addresses that nodes which do not have the volume report as their own.
 	others map[netip.Addr]string
+	// mirrors are the hosts of rbd-mirror daemons, where the image is mirrored; mayBeMirrors tells that there may be more, of
+	// another site, at addresses that nobody has named.
+	mirrors      map[netip.Addr]bool
+	mayBeMirrors bool
 }
 
 // next gives the record after a sighting, and whether for every attached node it has the clients of the current boot, looked
@@ -36,7 +40,7 @@ type sighting struct {
 //
 // A watcher belongs to a node if it lies on an address of that node and of no other, or if the volume is attached to
 // that node alone and the watcher can be nobody else's: not rbd-rescue's, not on the address of another node, not
-// recorded for another node of this volume. Only nodes that are Ready are recorded: after a failure a watcher may be
+// recorded for another node of this volume, not an rbd-mirror daemon's. Only nodes that are Ready are recorded: after a failure a watcher may be
 // anybody's (rook#14832).
 //
 // That a node has booted is noted at once, Ready or not, with no client yet: should its Node object go, the record alone tells
@@ -129,8 +133,14 @@ func (s sighting) belongs(address ceph.Address, node *corev1.Node) bool {
 			return false
 		}
 	}
-	if s.others[address.IP] != "" {
+	switch {
+	case s.others[address.IP] != "":
 		return false
+	case slices.Contains(volume.Addresses(node), address.IP):
+		return true
+	case s.mirrors[address.IP] || s.mayBeMirrors:
+		return false
+	default:
+		return len(s.attached) == 1
 	}
-	return len(s.attached) == 1 || slices.Contains(volume.Addresses(node), address.IP)
 }

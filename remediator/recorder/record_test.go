@@ -73,6 +73,27 @@ func TestNextRecord(t *testing.T) {
 			want:     v1alpha1.ClientRecord{"a": clientsOf("boot-1", "192.168.7.1:0/42")},
 			complete: true,
 		},
+		"S2: leaves an rbd-mirror daemon out": {
+			seen: sighting{
+				attached: []*corev1.Node{a}, watchers: watchers("10.0.0.1:0/42", "10.1.0.6:0/7"),
+				mirrors: map[netip.Addr]bool{netip.MustParseAddr("10.1.0.6"): true},
+			},
+			want:     v1alpha1.ClientRecord{"a": clientsOf("boot-1", "10.0.0.1:0/42")},
+			complete: true,
+		},
+		"S2: leaves out what may be an rbd-mirror daemon of another site": {
+			seen:     sighting{attached: []*corev1.Node{a}, watchers: watchers("10.0.0.1:0/42", "10.1.0.7:0/7"), mayBeMirrors: true},
+			want:     v1alpha1.ClientRecord{"a": clientsOf("boot-1", "10.0.0.1:0/42")},
+			complete: true,
+		},
+		"records a watcher on the node's own address though a mirror daemon lives there": {
+			seen: sighting{
+				attached: []*corev1.Node{a}, watchers: watchers("10.0.0.1:0/42"),
+				mirrors: map[netip.Addr]bool{netip.MustParseAddr("10.0.0.1"): true}, mayBeMirrors: true,
+			},
+			want:     v1alpha1.ClientRecord{"a": clientsOf("boot-1", "10.0.0.1:0/42")},
+			complete: true,
+		},
 		"looks again while the image is not open yet": {
 			seen: sighting{attached: []*corev1.Node{a}},
 			want: v1alpha1.ClientRecord{},

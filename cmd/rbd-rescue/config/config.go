@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"strings"
 
@@ -59,6 +60,9 @@ type CephCluster struct {
 	User string `json:"user"`
 	// KeyFile holds the user's key and nothing else; it is read each time a connection is made.
 	KeyFile string `json:"keyFile"`
+	// MirrorHosts are the IP addresses from which rbd-mirror daemons of other sites use this cluster's mirrored images. Those of
+	// its own site are known to Ceph.
+	MirrorHosts []string `json:"mirrorHosts,omitempty"`
 }
 
 // MonitorsSource is a key of the ConfigMap that ceph-csi reads: ceph-csi-config with key config.json, for Rook
@@ -145,6 +149,11 @@ func (c CephCluster) validate(field string) []error {
 			problems = append(problems, fmt.Errorf("%s.monitors[%d]: %w", field, i, err))
 		}
 	}
+	for i, host := range c.MirrorHosts {
+		if ip, err := netip.ParseAddr(host); err != nil || ip.IsUnspecified() {
+			problems = append(problems, fmt.Errorf("%s.mirrorHosts[%d]: must be the IP address of a host, as in 10.1.0.6, not %q", field, i, host))
+		}
+	}
 	return problems
 }
 
@@ -162,6 +171,15 @@ func checkMonitor(monitor string) error {
 		}
 	}
 	return nil
+}
+
+// Mirrors are the MirrorHosts of a file that was checked.
+func (c CephCluster) Mirrors() []netip.Addr {
+	var hosts []netip.Addr
+	for _, host := range c.MirrorHosts {
+		hosts = append(hosts, netip.MustParseAddr(host).Unmap())
+	}
+	return hosts
 }
 
 // Key reads the user's key.

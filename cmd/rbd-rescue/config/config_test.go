@@ -50,6 +50,9 @@ func TestParseTakes(t *testing.T) {
 		"monitors of every form": head + `cephClusters:
 - {clusterID: a, user: rbd-rescue, keyFile: /k, monitors: ["10.0.0.1:6789", "v2:10.0.0.1:3300", "[v2:10.0.0.1:3300,v1:10.0.0.1:6789]", "[fd00::1]:6789", "mon.example:3300"]}
 `,
+		"hosts of rbd-mirror": head + `cephClusters:
+- {clusterID: a, user: rbd-rescue, keyFile: /k, monitors: ["10.0.0.1:6789"], mirrorHosts: [10.1.0.6, "fd00::6"]}
+`,
 		"monitors from ceph-csi's ConfigMap": head + `cephClusters:
 - {clusterID: a, user: rbd-rescue, keyFile: /k, monitorsFrom: {namespace: rook-ceph, name: rook-ceph-csi-config, key: csi-cluster-config-json}}
 `,
@@ -66,20 +69,22 @@ func TestParseTakes(t *testing.T) {
 func TestParseSaysWhichFieldIsWrong(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct{ text, want string }{
-		"an empty file":              {"", `apiVersion: must be`},
-		"another kind":               {strings.Replace(head, "Remediator", "Webhook", 1), `kind: must be "RemediatorConfiguration"`},
-		"no cluster":                 {head, "cephClusters: list at least one"},
-		"a field that is unknown":    {head + "cephCluster: []\n", `unknown field "cephCluster"`},
-		"a typo in a cluster":        {head + "cephClusters: [{clusterIdentity: a}]\n", `unknown field "clusterIdentity"`},
-		"a wrong type":               {head + "cephClusters: yes\n", "cephClusters"},
-		"a policy that there is not": {head + one + "sharedClients: maybe\n", `sharedClients: must be "fence" or "refuse", not "maybe"`},
-		"a share that is no number":  {head + one + "maxFailedNodes: half\n", `maxFailedNodes: must be a number of nodes or a percentage`},
-		"a time that is none":        {head + one + "stuckAfter: -1m\n", `stuckAfter: must be more than 0`},
-		"no clusterID":               {head + "cephClusters: [{user: u, keyFile: /k, monitors: ['1.2.3.4:1']}]\n", "cephClusters[0].clusterID: is missing"},
-		"no user":                    {head + "cephClusters: [{clusterID: a, keyFile: /k, monitors: ['1.2.3.4:1']}]\n", "cephClusters[0].user: is missing"},
-		"a user with client.":        {head + "cephClusters: [{clusterID: a, user: client.u, keyFile: /k, monitors: ['1.2.3.4:1']}]\n", `write it without "client.": "u"`},
-		"no key file":                {head + "cephClusters: [{clusterID: a, user: u, monitors: ['1.2.3.4:1']}]\n", "cephClusters[0].keyFile: is missing"},
-		"no monitors":                {head + "cephClusters: [{clusterID: a, user: u, keyFile: /k}]\n", "cephClusters[0].monitors: is missing"},
+		"an empty file":               {"", `apiVersion: must be`},
+		"another kind":                {strings.Replace(head, "Remediator", "Webhook", 1), `kind: must be "RemediatorConfiguration"`},
+		"no cluster":                  {head, "cephClusters: list at least one"},
+		"a field that is unknown":     {head + "cephCluster: []\n", `unknown field "cephCluster"`},
+		"a typo in a cluster":         {head + "cephClusters: [{clusterIdentity: a}]\n", `unknown field "clusterIdentity"`},
+		"a wrong type":                {head + "cephClusters: yes\n", "cephClusters"},
+		"a policy that there is not":  {head + one + "sharedClients: maybe\n", `sharedClients: must be "fence" or "refuse", not "maybe"`},
+		"a share that is no number":   {head + one + "maxFailedNodes: half\n", `maxFailedNodes: must be a number of nodes or a percentage`},
+		"a time that is none":         {head + one + "stuckAfter: -1m\n", `stuckAfter: must be more than 0`},
+		"no clusterID":                {head + "cephClusters: [{user: u, keyFile: /k, monitors: ['1.2.3.4:1']}]\n", "cephClusters[0].clusterID: is missing"},
+		"no user":                     {head + "cephClusters: [{clusterID: a, keyFile: /k, monitors: ['1.2.3.4:1']}]\n", "cephClusters[0].user: is missing"},
+		"a user with client.":         {head + "cephClusters: [{clusterID: a, user: client.u, keyFile: /k, monitors: ['1.2.3.4:1']}]\n", `write it without "client.": "u"`},
+		"a mirror without an address": {head + "cephClusters: [{clusterID: a, user: u, keyFile: /k, monitors: ['1.2.3.4:1'], mirrorHosts: [site-b]}]\n", `cephClusters[0].mirrorHosts[0]: must be the IP address of a host, as in 10.1.0.6, not "site-b"`},
+		"a mirror with any address":   {head + "cephClusters: [{clusterID: a, user: u, keyFile: /k, monitors: ['1.2.3.4:1'], mirrorHosts: ['0.0.0.0']}]\n", `cephClusters[0].mirrorHosts[0]: must be the IP address`},
+		"no key file":                 {head + "cephClusters: [{clusterID: a, user: u, monitors: ['1.2.3.4:1']}]\n", "cephClusters[0].keyFile: is missing"},
+		"no monitors":                 {head + "cephClusters: [{clusterID: a, user: u, keyFile: /k}]\n", "cephClusters[0].monitors: is missing"},
 		"monitors twice": {
 			head + "cephClusters: [{clusterID: a, user: u, keyFile: /k, monitors: ['1.2.3.4:1'], monitorsFrom: {namespace: n, name: c, key: k}}]\n",
 			"cephClusters[0]: give monitors or monitorsFrom, not both",

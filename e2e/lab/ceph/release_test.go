@@ -62,6 +62,7 @@ func TestReleases(t *testing.T) {
 			t.Run("conn", func(t *testing.T) { r.conn(ctx, t, connTests) })
 			t.Run("rights", func(t *testing.T) { r.rights(ctx, t) })
 			t.Run("placement", func(t *testing.T) { r.placement(ctx, t) })
+			t.Run("mirrored", func(t *testing.T) { r.mirrored(ctx, t) })
 			t.Run("fence", func(t *testing.T) { r.fence(ctx, t) })
 		})
 	}
@@ -189,6 +190,32 @@ func (r *releaseTest) rights(ctx context.Context, t *testing.T) {
 		case !want && !strings.Contains(err.Error(), fmt.Sprintf("allow command %q", "osd "+r.Word)):
 			t.Errorf("the refusal does not say which right is missing: %v", err)
 		}
+	}
+}
+
+// mirrored: with the least rights it can be told which images rbd-mirror copies.
+func (r *releaseTest) mirrored(ctx context.Context, t *testing.T) {
+	if err := r.CreateImage(ctx, ceph.Pool, "mirrored", imageMiB, "layering", "exclusive-lock", "journaling"); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{{"mirror", "pool", "enable", ceph.Pool, "image"}, {"mirror", "image", "enable", ceph.Pool + "/mirrored"}} {
+		if _, err := r.RBD(ctx, args...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cluster := connect(ctx, t, r.options)
+	for name, want := range map[string]bool{"mirrored": true, withData: false} {
+		use, err := cluster.Inspect(ctx, product.Image{Pool: ceph.Pool, Name: name})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if use.Mirrored != want {
+			t.Errorf("image %s is mirrored: %v", name, use.Mirrored)
+		}
+	}
+	hosts, err := cluster.MirrorHosts(ctx)
+	if err != nil || len(hosts) > 0 {
+		t.Errorf("rbd-mirror daemons live at %v: %v", hosts, err)
 	}
 }
 
