@@ -51,8 +51,9 @@ bench-recovery: packages ## Measure the recovery beside the ways without rbd-res
 bench: ## Benchmarks of the hot paths
 	go test -run '^$$' -bench . -benchmem ./webhook
 
-FUZZ := ceph/FuzzParseAddress ceph/FuzzParseOSDMap ceph/FuzzParseDaemons ceph/FuzzStagedOn volume/FuzzParse \
-	api/v1alpha1/FuzzParsePolicy remediator/observe/FuzzReadRecord cmd/rbd-rescue/config/FuzzParse
+FUZZ := ceph/FuzzParseAddress ceph/FuzzParseOSDMap ceph/FuzzParseDaemons ceph/FuzzParseMirrors ceph/FuzzStagedOn volume/FuzzParse \
+	api/v1alpha1/FuzzParsePolicy remediator/observe/FuzzReadRecord cmd/rbd-rescue/config/FuzzParse \
+	webhook/FuzzPodAdmission
 
 .PHONY: explore
 explore: fuzz test-history ## What looks for the unknown at random: fuzz targets and histories

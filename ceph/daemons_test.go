@@ -51,11 +51,17 @@ func TestParseDaemons(t *testing.T) {
 func TestMirrorHosts(t *testing.T) {
 	t.Parallel()
 	named := []netip.Addr{netip.MustParseAddr("10.1.0.6")}
+	text, err := os.ReadFile("testdata/service_dump_16.2.15.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	realServices := string(text)
 	for name, c := range map[string]struct {
 		dump string
 		want map[netip.Addr]bool
 	}{
 		"none that registered": {`{"epoch":1,"services":{}}`, map[netip.Addr]bool{named[0]: true}},
+		"as a real cluster says it": {realServices, map[netip.Addr]bool{named[0]: true, netip.MustParseAddr("10.87.20.2"): true}},
 		"those of rbd-mirror, and of no other service": {
 			`{"services":{"rgw":{"daemons":{"summary":"","7":{"addr":"10.0.0.9:0/1"}}},"rbd-mirror":{"daemons":{"summary":"",
 				"4321":{"addr":"10.0.0.6:0/77","metadata":{"hostname":"10.0.0.8"}},"4322":{"addr":"[fd98::6]:0/78"}}}}}`,
@@ -122,6 +128,22 @@ func TestDaemonHostsNeedEveryMap(t *testing.T) {
 			}
 		})
 	}
+}
+
+func FuzzParseMirrors(f *testing.F) {
+	dump, err := os.ReadFile("testdata/service_dump_16.2.15.json")
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(dump)
+	f.Fuzz(func(t *testing.T, text []byte) {
+		ips, err := parseMirrors(text)
+		for _, ip := range ips {
+			if err != nil || !ip.IsValid() || ip.IsUnspecified() || ip.Is4In6() {
+				t.Errorf("%v, %v", ip, err)
+			}
+		}
+	})
 }
 
 func FuzzParseDaemons(f *testing.F) {

@@ -10,7 +10,7 @@ const (
 	ReasonGateOpened = "GateOpened"
 	// ReasonFenceStarted (Node, NodeFence): the clients of a failed node are being put on the blocklist.
 	ReasonFenceStarted = "FenceStarted"
-	// ReasonFenceCancelled (Node, NodeFence): the node came back, or demand ended, before anything was done.
+	// ReasonFenceCancelled (Node, NodeFence): the node came back, or a person deleted it, before anything was done.
 	ReasonFenceCancelled = "FenceCancelled"
 	// ReasonNodeFenced (Node, NodeFence): the fence is proven on every placement group that serves the volumes (S1).
 	ReasonNodeFenced = "NodeFenced"
