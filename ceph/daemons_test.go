@@ -60,7 +60,7 @@ func TestMirrorHosts(t *testing.T) {
 		dump string
 		want map[netip.Addr]bool
 	}{
-		"none that registered": {`{"epoch":1,"services":{}}`, map[netip.Addr]bool{named[0]: true}},
+		"none that registered":      {`{"epoch":1,"services":{}}`, map[netip.Addr]bool{named[0]: true}},
 		"as a real cluster says it": {realServices, map[netip.Addr]bool{named[0]: true, netip.MustParseAddr("10.87.20.2"): true}},
 		"those of rbd-mirror, and of no other service": {
 			`{"services":{"rgw":{"daemons":{"summary":"","7":{"addr":"10.0.0.9:0/1"}}},"rbd-mirror":{"daemons":{"summary":"",
