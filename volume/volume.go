@@ -35,6 +35,9 @@ type Volume struct {
 	// block volumes alone, or a driver that needs no attachment. Only the gate keeps a new pod from it while a failed node may
 	// still write.
 	Shared bool
+	// Userspace tells whether its client is, or may be, a process (rbd-nbd). ceph-csi's node plugin starts that again by itself,
+	// as a new Ceph client under the same pod (ceph-csi docs/design/proposals/rbd-volume-healer.md).
+	Userspace bool
 }
 
 // NeedsNoAttachment makes it a volume of a driver whose CSIDriver says attachRequired=false: there is no VolumeAttachment,
@@ -83,6 +86,7 @@ func (v *Volume) readCSI(pv *corev1.PersistentVolume) error {
 	v.UniqueName = csiUniqueName(csi.Driver, csi.VolumeHandle)
 	v.ClusterID, v.Pool = csi.VolumeAttributes["clusterID"], csi.VolumeAttributes["pool"]
 	v.Namespace, v.Image = csi.VolumeAttributes["radosNamespace"], csi.VolumeAttributes["imageName"]
+	v.Userspace = csi.VolumeAttributes["mounter"] == "rbd-nbd" || csi.VolumeAttributes["tryOtherMounters"] == "true"
 	// A static volume's handle is the image's name (ceph-csi docs/static-pvc.md).
 	if csi.VolumeAttributes["staticVolume"] == "true" && v.Image == "" {
 		v.Image = csi.VolumeHandle

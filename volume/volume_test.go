@@ -170,3 +170,15 @@ func TestAttachmentIsRequiredUnlessTheDriverSaysOtherwise(t *testing.T) {
 		}
 	}
 }
+
+// ceph-csi starts rbd-nbd processes again by itself.
+func TestParseTellsWhereAClientIsAProcess(t *testing.T) {
+	t.Parallel()
+	for attribute, want := range map[string]bool{"mounter=rbd-nbd": true, "tryOtherMounters=true": true, "mounter=rbd": false, "mapOptions=krbd:rxbounce": false} {
+		name, value, _ := strings.Cut(attribute, "=")
+		v, err := Parse(csiVolume("rbd.csi.ceph.com", "h", map[string]string{"clusterID": "c1", "pool": "rbd", "imageName": "i", name: value}, corev1.ReadWriteOnce))
+		if err != nil || v.Userspace != want {
+			t.Errorf("%s: %v, %v", attribute, v.Userspace, err)
+		}
+	}
+}

@@ -157,6 +157,13 @@ type FencedClient struct {
 	// Epoch is the OSD map that the fence was proven with (S1); 0 while it is not proven.
 	// +optional
 	Epoch int64 `json:"epoch,omitempty"`
+	// Kept says that the entry was proven once, or that something was released behind it: it stays until the fence is lifted (S4).
+	// Another one is written only while a volume that the node holds needs it.
+	// +optional
+	Kept bool `json:"kept,omitempty"`
+	// AskedAt is when Ceph was last asked for the entry: it may arrive for a minute yet, though no answer came.
+	// +optional
+	AskedAt *metav1.MicroTime `json:"askedAt,omitempty"`
 }
 
 // FenceScope says what one entry cuts off.
@@ -215,6 +222,10 @@ type FencedVolume struct {
 	// They are settled before the release and not looked for again after it: by then a watcher is the new node's (S2).
 	// +optional
 	Clients []string `json:"clients,omitempty"`
+	// Pods are the UIDs of the pods that used the volume on the node when its clients were settled: one that is not among them may
+	// have mapped the image through a client that nobody has seen (S1).
+	// +optional
+	Pods []types.UID `json:"pods,omitempty"`
 	// RecoveredOn is the node that has the volume now.
 	// +optional
 	RecoveredOn string `json:"recoveredOn,omitempty"`

@@ -42,6 +42,9 @@ const (
 	ReasonBreakerOpen = "BreakerOpen"
 )
 
+// ReasonFencedAddressTaken (NodeFence, Node): another node reports an address that is cut off as a whole.
+const ReasonFencedAddressTaken = "FencedAddressTaken"
+
 // ReasonUnknownEntries (Namespace of rbd-rescue): the blocklist has long-lived entries that no NodeFence lists.
 const ReasonUnknownEntries = "UnknownEntries"
 

@@ -186,6 +186,9 @@ func released(s *Snapshot) {
 	s.Pods, s.Volumes[0].Users, s.Volumes[0].Attachments, s.Node.Status.VolumesInUse = nil, nil, nil, nil
 }
 
+// arrived: what was asked for has arrived in Ceph, or never will.
+func arrived(s *Snapshot) { s.Now = s.Now.Add(inDoubtFor) }
+
 func reasons(events []Event) []string {
 	var list []string
 	for _, e := range events {

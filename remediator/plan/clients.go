@@ -76,7 +76,10 @@ func clientsOf(s Snapshot, v Volume) (sources, *refusal) {
 	return clients, nil
 }
 
-// collect gathers the addresses, and tells whether they are all that this boot can have.
+// collect gathers the addresses, and tells whether they are all that this boot can have. They never are
+//   - where a client is a process (rbd-nbd): a node that is cut off from the API may start it again at any time;
+//   - where the Node object is gone, but for a live watcher: nobody may have noted the machine's last boot, and pods outlive a
+//     boot, so that a record or what was settled may be of the one before.
 func collect(s Snapshot, v Volume, clients *sources) (known bool, r *refusal) {
 	unreadable := func(what string, err error) *refusal {
 		return &refusal{v1alpha1.ReasonClientUnknown, fmt.Sprintf("%s cannot be read: %v", what, err)}
@@ -102,9 +105,9 @@ func collect(s Snapshot, v Volume, clients *sources) (known bool, r *refusal) {
 	if v.RecordError != nil {
 		return false, unreadable(fmt.Sprintf("annotation %s of PersistentVolume %s", v1alpha1.AnnotationClients, v.Name), v.RecordError)
 	}
-	known = len(s.Fence.Spec.Clients) > 0 || recordIsComplete(s, v) || len(settled) > 0 && !bootedSince(s, v)
 	live, r := liveClients(s, v, clients)
-	return known || live, r
+	known = live || s.Node != nil && (recordIsComplete(s, v) || len(settled) > 0 && !mayHaveRemapped(s, v))
+	return len(s.Fence.Spec.Clients) > 0 || known && !v.Userspace, r
 }
 
 // liveClients takes the watchers and lock owners of the image that are the node's, and tells whether a watcher is among
@@ -172,10 +175,13 @@ func settledClients(s Snapshot, v Volume) []string {
 	return nil
 }
 
-// bootedSince tells whether a node that is gone had another boot with the volume, as its record says: what was settled for the
-// boot that is fenced is not all then.
-func bootedSince(s Snapshot, v Volume) bool {
-	return s.Node == nil && v.Record != nil && v.Record.BootID != s.Fence.Spec.BootID
+// mayHaveRemapped tells whether the node may have got a client for the volume since its clients were settled: it came back
+// meanwhile, and has a pod there that nobody has looked at.
+func mayHaveRemapped(s Snapshot, v Volume) bool {
+	entry, _ := entryOf(s.Fence, v.Name)
+	return slices.ContainsFunc(usersOn(s.NodeName, v), func(pod *corev1.Pod) bool {
+		return !slices.Contains(entry.Pods, pod.UID) && (v.Record == nil || !v.Record.Covers(pod.UID))
+	})
 }
 
 func recordedClients(s Snapshot, v Volume) []string {

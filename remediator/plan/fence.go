@@ -8,6 +8,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/rbd-rescue/rbd-rescue/api/v1alpha1"
 	"github.com/rbd-rescue/rbd-rescue/ceph"
@@ -59,7 +60,7 @@ func (d *draft) applyJudgement(entry *v1alpha1.FencedVolume, v Volume, j judgeme
 		entry.Phase, entry.Reason, entry.Message, entry.Clients = v1alpha1.VolumeHeld, v1alpha1.ReasonNoDemand, j.waiting, nil
 	default:
 		entry.Phase, entry.Reason, entry.Message = v1alpha1.VolumeHeld, v1alpha1.ReasonWaiting, "waits for the proof of the fence"
-		entry.Clients = mergeClients(entry.Clients, j.clients.addresses)
+		entry.Clients, entry.Pods = mergeClients(entry.Clients, j.clients.addresses), podUIDs(usersOn(d.s.NodeName, v))
 		for address, from := range j.clients.from {
 			d.from[clientKey{v.ClusterID, address}] = from
 		}
@@ -84,6 +85,15 @@ func mergeClients(known []string, clients []ceph.Address) []string {
 		}
 	}
 	return known
+}
+
+func podUIDs(pods []*corev1.Pod) []types.UID {
+	var uids []types.UID
+	for _, pod := range pods {
+		uids = append(uids, pod.UID)
+	}
+	slices.Sort(uids)
+	return uids
 }
 
 // demandedAt is when the first stuck pod was asked to go, or now where a pod just waits.
@@ -147,8 +157,9 @@ func (d *draft) why() string {
 
 // writeEntries adds or renews blocklist entries and notes how long they last.
 func (d *draft) writeEntries(state nodeState, began bool) {
-	for _, step := range entriesToWrite(d.s, d.status.Clients, state.acts() || ReliedOn(d.status)) {
+	for _, step := range entriesToWrite(d.s, d.status, state.acts()) {
 		d.steps = append(d.steps, step)
+		d.noteAsked(step)
 		d.look(immediately)
 	}
 	renewed := false
@@ -186,7 +197,7 @@ func (d *draft) recordProof(proof verified) {
 		c := &d.status.Clients[i]
 		if address, err := ceph.ParseAddress(c.Address); err == nil {
 			if epoch := proof.epoch(c.ClusterID, address); epoch > 0 {
-				c.Epoch = int64(epoch)
+				c.Epoch, c.Kept = int64(epoch), true
 			}
 		}
 	}

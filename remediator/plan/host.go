@@ -5,6 +5,9 @@ import (
 	"net/netip"
 	"slices"
 
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+
 	"github.com/rbd-rescue/rbd-rescue/api/v1alpha1"
 	"github.com/rbd-rescue/rbd-rescue/ceph"
 )
@@ -140,4 +143,21 @@ func sameCluster(s Snapshot, a, b string) bool {
 	}
 	fsid := s.Clusters[a].Map.FSID
 	return fsid != "" && fsid == s.Clusters[b].Map.FSID
+}
+
+// tellTaken warns where another node reports an address that is cut off as a whole, as one that took it after the fence: it is not
+// known which machine is there, so that the entry stays (S4), and that node can map no image.
+func (d *draft) tellTaken() {
+	for _, c := range d.status.Clients {
+		address, err := ceph.ParseAddress(c.Address)
+		other := d.s.OtherNodes[address.IP]
+		if err != nil || c.Until == nil || !isHost(address) || other == "" {
+			continue
+		}
+		// kubectl describe finds a node's events by its name in place of the UID as well, as the kubelet has it.
+		node := corev1.ObjectReference{APIVersion: "v1", Kind: "Node", Name: other, UID: types.UID(other)}
+		d.announceBoth(node, Event{Type: warning, Reason: v1alpha1.ReasonFencedAddressTaken, Action: "Fence", Note: fmt.Sprintf(
+			"Node %s reports address %s, which is fenced for boot %s of node %s: it can map no RBD image. If the machine of that boot is off: kubectl annotate nodefence %s %s=%s",
+			other, address.IP, d.s.Fence.Spec.BootID, d.s.NodeName, d.s.Fence.Name, v1alpha1.AnnotationLift, d.s.Fence.Spec.BootID)})
+	}
 }

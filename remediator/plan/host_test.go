@@ -3,6 +3,7 @@ package plan
 import (
 	"errors"
 	"net/netip"
+	"slices"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
@@ -154,5 +155,24 @@ func TestMayFenceHostOnlyWhereAClientMayBeUnknown(t *testing.T) {
 				t.Errorf("got %v", got)
 			}
 		})
+	}
+}
+
+func TestNextTellsWhenAnotherNodeTakesAFencedAddress(t *testing.T) {
+	t.Parallel()
+	s := incident(recordOfAnotherBoot, taintedNode)
+	s.Fence.Status = Next(s).Status
+	s.Clusters["c1"].Map.Blocklist[ceph.MustParseAddress(deadHost)] = s.Now.Add(entryTTL)
+	barrierAt(10)(&s)
+	s.Fence.Status = Next(s).Status
+	s.OtherNodes[netip.MustParseAddr("10.0.0.1")] = "node-new"
+	var told []string
+	for _, e := range Next(s).Events {
+		if e.Reason == v1alpha1.ReasonFencedAddressTaken {
+			told = append(told, e.Regarding.Kind+" "+e.Regarding.Name)
+		}
+	}
+	if want := []string{"NodeFence node-a-1", "Node node-new"}; !slices.Equal(told, want) {
+		t.Errorf("told %v, want %v", told, want)
 	}
 }

@@ -2,7 +2,9 @@ package plan
 
 import (
 	"fmt"
+	"maps"
 	"slices"
+	"time"
 
 	"github.com/rbd-rescue/rbd-rescue/api/v1alpha1"
 	"github.com/rbd-rescue/rbd-rescue/ceph"
@@ -11,8 +13,8 @@ import (
 
 // overridden tells whether a person says that the boot which is fenced is over, or takes the risk: the annotation must name
 // that very boot, so that it can't be meant for another.
-func overridden(s Snapshot) bool {
-	return s.Fence.Spec.BootID != "" && s.Fence.Annotations[v1alpha1.AnnotationLift] == s.Fence.Spec.BootID
+func overridden(nf *v1alpha1.NodeFence) bool {
+	return nf.Spec.BootID != "" && nf.Annotations[v1alpha1.AnnotationLift] == nf.Spec.BootID
 }
 
 // lift ends an incident whose boot is proven over, or over by a person's word (S3): remove the entries, see that they are
@@ -24,8 +26,8 @@ func (d *draft) lift(state nodeState) {
 		because = fmt.Sprintf("a person says that boot %s of node %s is over", d.s.Fence.Spec.BootID, d.s.NodeName)
 	}
 	waiting := 0
-	for clusterID, addresses := range listedEntries(d.s, d.status.Clients) {
-		d.steps = append(d.steps, RemoveFromBlocklist{ClusterID: clusterID, Clients: addresses})
+	for _, step := range d.removals(state) {
+		d.steps = append(d.steps, step)
 		waiting++
 	}
 	for _, c := range d.status.Clients {
@@ -36,7 +38,13 @@ func (d *draft) lift(state nodeState) {
 			return
 		}
 	}
-	if waiting == 0 && tainted(d.s.Node) {
+	if late := d.mayStillArrive(); waiting == 0 && late > 0 {
+		d.say(fmt.Sprintf("To be lifted, since %s; an entry that was asked for within the last minute might still arrive in Ceph", because))
+		d.condition(v1alpha1.ConditionLifted, false, v1alpha1.ReasonWaiting)
+		d.look(min(late, 5*time.Second))
+		return
+	}
+	if waiting == 0 && d.mayUntaint(state) {
 		d.steps = append(d.steps, UntaintNode{Node: d.s.Node.Name, UID: d.s.Node.UID})
 		waiting++
 	}
@@ -75,20 +83,57 @@ func (d *draft) tellOverride(because string) {
 		d.s.NodeName, v1alpha1.AnnotationLift, because))
 }
 
-// listedEntries are the incident's entries that are in the blocklist now and that no other active incident needs, by
-// cluster.
-func listedEntries(s Snapshot, clients []v1alpha1.FencedClient) map[string][]ceph.Address {
-	entries := map[string][]ceph.Address{}
-	for _, c := range clients {
+// mayStillArrive is how long one of the entries may still arrive in Ceph; 0 if none can.
+func (d *draft) mayStillArrive() time.Duration {
+	var late time.Duration
+	for _, c := range d.status.Clients {
+		late = max(late, inDoubt(c, d.s.Now))
+	}
+	return late
+}
+
+// removals are the steps that take the incident's entries out of the blocklist, but for those that another active incident
+// needs. One of the same node whose boot is over as well needs none: else each would leave the entry to the other.
+func (d *draft) removals(state nodeState) []Step {
+	needing, over := d.othersThatFence(state)
+	listed := map[string][]ceph.Address{}
+	for _, c := range d.status.Clients {
 		address, err := ceph.ParseAddress(c.Address)
-		if err != nil || NeededBy(s.OtherFences, c.Address) != "" {
+		if err != nil || NeededBy(needing, c.Address) != "" {
 			continue
 		}
-		if _, ok := s.Clusters[c.ClusterID].Map.Blocklist[address]; ok {
-			entries[c.ClusterID] = append(entries[c.ClusterID], address)
+		if _, ok := d.s.Clusters[c.ClusterID].Map.Blocklist[address]; ok {
+			listed[c.ClusterID] = append(listed[c.ClusterID], address)
 		}
 	}
-	return entries
+	var steps []Step
+	for _, id := range slices.Sorted(maps.Keys(listed)) {
+		steps = append(steps, RemoveFromBlocklist{ClusterID: id, Clients: listed[id], Over: over})
+	}
+	return steps
+}
+
+// othersThatFence tells the other active incidents that go on from those, by name, that are over as this one is: of the same
+// node, with a boot that has ended by the same proof or by a person's word.
+func (d *draft) othersThatFence(state nodeState) (going []*v1alpha1.NodeFence, over []string) {
+	for _, nf := range d.s.OtherFences {
+		rebooted := state == nodeRebooted && nf.Spec.NodeName == d.s.NodeName &&
+			nf.Spec.BootID != volume.BootID(d.s.Node) && isMachine(d.s.Node, nf.Spec)
+		if rebooted || overridden(nf) {
+			over = append(over, nf.Name)
+			continue
+		}
+		going = append(going, nf)
+	}
+	return going, over
+}
+
+// mayUntaint tells whether the node has the taint, and no other incident keeps it.
+func (d *draft) mayUntaint(state nodeState) bool {
+	going, _ := d.othersThatFence(state)
+	return tainted(d.s.Node) && !slices.ContainsFunc(going, func(nf *v1alpha1.NodeFence) bool {
+		return nf.Spec.NodeName == d.s.NodeName && len(nf.Status.Clients) > 0
+	})
 }
 
 // NeededBy is an active NodeFence that asks for an entry; empty for none. One Ceph cluster may have several clusterIDs, so

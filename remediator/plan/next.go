@@ -37,7 +37,7 @@ func Next(s Snapshot) Decision {
 		if s.Fence.DeletionTimestamp != nil && slices.Contains(s.Fence.Finalizers, v1alpha1.FinalizerFence) {
 			d.steps = append(d.steps, ReleaseFinalizer{})
 		}
-	case len(d.status.Clients) > 0 && (state == nodeRebooted || overridden(s)):
+	case len(d.status.Clients) > 0 && (state == nodeRebooted || overridden(s.Fence)):
 		d.lift(state)
 	case len(d.status.Clients) == 0 && (backAgain(state) || s.Fence.DeletionTimestamp != nil),
 		state == nodeReturned && d.neverListed():
@@ -52,19 +52,15 @@ func backAgain(state nodeState) bool {
 	return state == nodeRebooted || state == nodeReturned || state == nodeReplaced
 }
 
-// inDoubtFor is how long an entry may still arrive in Ceph after it was asked for: the time-outs of the monitors' client
-// (ceph/librados) with a margin.
-const inDoubtFor = time.Minute
-
 // neverListed tells whether no entry of the incident was ever seen in Ceph, and none can arrive there any more.
 func (d *draft) neverListed() bool {
-	if ReliedOn(d.status) || len(d.status.Clients) == 0 || d.s.Now.Sub(d.status.Times.FencingAt.Time) < inDoubtFor {
+	if ReliedOn(d.status) || len(d.status.Clients) == 0 {
 		return false
 	}
 	for _, c := range d.status.Clients {
 		cluster := d.s.Clusters[c.ClusterID]
 		address, err := ceph.ParseAddress(c.Address)
-		if cluster.Error != nil || !cluster.Known || err != nil || c.Until != nil || listed(cluster, address, d.s.Now) {
+		if cluster.Error != nil || !cluster.Known || err != nil || c.Until != nil || inDoubt(c, d.s.Now) > 0 || listed(cluster, address, d.s.Now) {
 			return false
 		}
 	}
@@ -82,7 +78,7 @@ func (d *draft) cancel(state nodeState) {
 	if !backAgain(state) {
 		why = "the NodeFence was deleted"
 	}
-	if len(d.status.Clients) > 0 && tainted(d.s.Node) { // first, since nobody looks at it any more afterwards
+	if d.mayUntaint(state) { // first, since nobody looks at it any more afterwards
 		d.steps = append(d.steps, UntaintNode{Node: d.s.Node.Name, UID: d.s.Node.UID})
 		d.look(immediately)
 		return
@@ -106,8 +102,12 @@ func (d *draft) carryOn(state nodeState) {
 	if state.acts() {
 		d.settleVolumes()
 		d.settleClients(began)
+		d.forgetUnwanted()
 	}
 	if len(d.status.Clients) == 0 {
+		if d.mayUntaint(state) {
+			d.steps = append(d.steps, UntaintNode{Node: d.s.Node.Name, UID: d.s.Node.UID})
+		}
 		d.tellPending(state)
 		return
 	}
@@ -124,6 +124,7 @@ func (d *draft) carryOn(state nodeState) {
 		d.steps = append(d.steps, release(proof, d.s, d.status.Volumes)...)
 	}
 	d.followVolumes()
+	d.tellTaken()
 	d.tellProgress(state, missing)
 }
 

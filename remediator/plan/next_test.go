@@ -434,14 +434,14 @@ func TestNext(t *testing.T) {
 			},
 		},
 		"S3: lifts on a new boot: then the taint": {
-			snapshot: incident(released, nodeReady("boot-2"), func(s *Snapshot) { clear(s.Clusters["c1"].Map.Blocklist) }),
+			snapshot: incident(released, arrived, nodeReady("boot-2"), func(s *Snapshot) { clear(s.Clusters["c1"].Map.Blocklist) }),
 			want: effect{
 				Phase: v1alpha1.PhaseReleasing, Fenced: "NodeFenced", Volume: "Releasing",
 				Steps: []string{"remove the taint from node node-a"},
 			},
 		},
 		"S3: lifts on a new boot: then it is done": {
-			snapshot: incident(released, nodeReady("boot-2"), func(s *Snapshot) {
+			snapshot: incident(released, arrived, nodeReady("boot-2"), func(s *Snapshot) {
 				clear(s.Clusters["c1"].Map.Blocklist)
 				s.Node.Spec.Taints = nil
 			}),

@@ -65,9 +65,11 @@ func (state nodeState) acts() bool {
 	return state == nodeFailed || state == nodeGone || state == nodeAsked
 }
 
-// sameMachine compares what the NodeFence knows of the machine; where it knows nothing, no machine is the same.
-func sameMachine(s Snapshot) bool {
-	info, spec := s.Node.Status.NodeInfo, s.Fence.Spec
+func sameMachine(s Snapshot) bool { return isMachine(s.Node, s.Fence.Spec) }
+
+// isMachine compares what a NodeFence knows of its machine; where it knows nothing, no machine is the same.
+func isMachine(node *corev1.Node, spec v1alpha1.NodeFenceSpec) bool {
+	info := node.Status.NodeInfo
 	return cmp.Or(spec.MachineID, spec.SystemUUID) != "" &&
 		(spec.MachineID == "" || spec.MachineID == info.MachineID) &&
 		(spec.SystemUUID == "" || spec.SystemUUID == info.SystemUUID)

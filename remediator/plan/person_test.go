@@ -82,7 +82,7 @@ func TestNextLiftsByAPersonsWord(t *testing.T) {
 			},
 		},
 		"S3: and puts it on record": {
-			snapshot: incident(released, personSaysOver("boot-1"), func(s *Snapshot) {
+			snapshot: incident(released, arrived, personSaysOver("boot-1"), func(s *Snapshot) {
 				clear(s.Clusters["c1"].Map.Blocklist)
 				s.Node.Spec.Taints = nil
 			}),

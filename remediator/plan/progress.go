@@ -30,6 +30,7 @@ func (d *draft) beginRelease(proof verified) {
 		}
 		entry.Phase, entry.Reason, entry.Message = v1alpha1.VolumeReleasing, "", ""
 		entry.ReleasingAt = d.now()
+		d.keep(v, entry.Clients)
 	}
 }
 
@@ -307,6 +308,8 @@ func (d *draft) nextLook(t tally, proven bool) time.Duration {
 		return min(max(age/4, 100*time.Millisecond), 15*time.Second)
 	case t.releasing > 0:
 		return 2 * time.Second
+	case t.recovering > 0: // the next node may break an exclusive lock of the old one, which gives its entry a new, short end
+		return 5 * time.Second
 	case t.refused > 0:
 		return 15 * time.Second
 	default:

@@ -22,17 +22,17 @@ func ReliedOn(status v1alpha1.NodeFenceStatus) bool {
 // entriesToWrite are the clients whose entry is not in the blocklist or has lived half its time, by cluster (S4). A
 // cluster that does not answer has none: it is tried again when it answers.
 //
-// Entries that were never proven are first ones: they are written only while the node is to be fenced (S2). One that came
-// back before them goes on unharmed; what is listed already stays so.
-func entriesToWrite(s Snapshot, clients []v1alpha1.FencedClient, first bool) []AddToBlocklist {
+// An entry that stands or must be kept is renewed whatever the node does. Any other is a first one: it is written only while the
+// node is to be fenced and a volume that it holds needs the entry, as this very look has it (S2, S6).
+func entriesToWrite(s Snapshot, status v1alpha1.NodeFenceStatus, acts bool) []AddToBlocklist {
 	var steps []AddToBlocklist
-	for _, c := range clients {
+	for _, c := range status.Clients {
 		cluster := s.Clusters[c.ClusterID]
 		address, err := ceph.ParseAddress(c.Address)
 		if err != nil || !cluster.Known || cluster.Error != nil || listed(cluster, address, s.Now.Add(entryTTL/2)) {
 			continue
 		}
-		if !first && !listed(cluster, address, s.Now) {
+		if !c.Kept && !listed(cluster, address, s.Now) && !(acts && wantedBy(status, c)) {
 			continue
 		}
 		at := slices.IndexFunc(steps, func(step AddToBlocklist) bool { return step.ClusterID == c.ClusterID })
@@ -43,4 +43,61 @@ func entriesToWrite(s Snapshot, clients []v1alpha1.FencedClient, first bool) []A
 		steps[at].Clients = append(steps[at].Clients, address)
 	}
 	return steps
+}
+
+// wantedBy tells whether a volume is to be released behind the entry.
+func wantedBy(status v1alpha1.NodeFenceStatus, c v1alpha1.FencedClient) bool {
+	return slices.ContainsFunc(status.Volumes, func(v v1alpha1.FencedVolume) bool {
+		return v.Phase != v1alpha1.VolumeRefused && slices.Contains(v.Clients, c.Address)
+	})
+}
+
+// inDoubtFor is how long an entry may still arrive in Ceph after it was asked for: the time-outs of the monitors' client
+// (ceph/librados) with a margin.
+const inDoubtFor = time.Minute
+
+// inDoubt is how long the entry may still arrive; 0 if it can't.
+func inDoubt(c v1alpha1.FencedClient, now time.Time) time.Duration {
+	if c.AskedAt == nil {
+		return 0
+	}
+	return max(0, inDoubtFor-now.Sub(c.AskedAt.Time))
+}
+
+func (d *draft) noteAsked(step AddToBlocklist) {
+	for i := range d.status.Clients {
+		c := &d.status.Clients[i]
+		address, err := ceph.ParseAddress(c.Address)
+		if err == nil && c.ClusterID == step.ClusterID && slices.Contains(step.Clients, address) {
+			c.AskedAt = d.now()
+		}
+	}
+}
+
+// keep marks the entries that a volume is released behind.
+func (d *draft) keep(v Volume, addresses []string) {
+	for i := range d.status.Clients {
+		if c := &d.status.Clients[i]; c.ClusterID == v.ClusterID && slices.Contains(addresses, c.Address) {
+			c.Kept = true
+		}
+	}
+}
+
+// AllKept tells whether a step only renews entries that stay until the fence is lifted.
+func AllKept(status v1alpha1.NodeFenceStatus, step AddToBlocklist) bool {
+	return !slices.ContainsFunc(step.Clients, func(address ceph.Address) bool {
+		return !slices.ContainsFunc(status.Clients, func(c v1alpha1.FencedClient) bool {
+			return c.Kept && c.ClusterID == step.ClusterID && c.Address == address.String()
+		})
+	})
+}
+
+// forgetUnwanted drops entries that no volume needs any more, and that neither are nor can arrive in Ceph.
+func (d *draft) forgetUnwanted() {
+	d.status.Clients = slices.DeleteFunc(d.status.Clients, func(c v1alpha1.FencedClient) bool {
+		cluster := d.s.Clusters[c.ClusterID]
+		address, err := ceph.ParseAddress(c.Address)
+		_, stands := cluster.Map.Blocklist[address]
+		return err == nil && cluster.Known && cluster.Error == nil && !stands && !c.Kept && !wantedBy(d.status, c) && inDoubt(c, d.s.Now) == 0
+	})
 }

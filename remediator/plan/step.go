@@ -26,10 +26,12 @@ type AddToBlocklist struct {
 	TTL       time.Duration
 }
 
-// RemoveFromBlocklist lifts entries (S3).
+// RemoveFromBlocklist lifts entries (S3), but for those that another active NodeFence asks for.
 type RemoveFromBlocklist struct {
 	ClusterID string
 	Clients   []ceph.Address
+	// Over are the names of NodeFences that are over as well, and need none of them.
+	Over []string
 }
 
 // TaintNode keeps new pods off the node.

@@ -91,11 +91,11 @@ func (c *Controller) breakerIsClosed(ctx context.Context, judged *corev1.Node) (
 }
 
 // takesFromNode tells whether a step takes something from the node that is right only while the node is as it was judged:
-// its first entries (S2; later ones must be renewed whatever the node does, S4), and every release.
+// first entries (S2; those that are kept must be renewed whatever the node does, S4), and every release.
 func takesFromNode(nf *v1alpha1.NodeFence, step plan.Step) bool {
-	switch step.(type) {
+	switch step := step.(type) {
 	case plan.AddToBlocklist:
-		return !plan.ReliedOn(nf.Status)
+		return !plan.AllKept(nf.Status, step)
 	case plan.ClearVolumesInUse, plan.DeletePod, plan.DeleteAttachment, plan.FreeAttachment:
 		return true
 	default:
@@ -135,7 +135,7 @@ func (c *Controller) carryOut(ctx context.Context, nf *v1alpha1.NodeFence, step 
 		if err != nil {
 			return err
 		}
-		clients, err := c.notNeeded(ctx, nf, s.Clients)
+		clients, err := c.notNeeded(ctx, nf, s)
 		if err != nil {
 			return err
 		}
@@ -161,18 +161,18 @@ func (c *Controller) carryOut(ctx context.Context, nf *v1alpha1.NodeFence, step 
 
 // notNeeded leaves out the entries that another active NodeFence asks for, as the API itself says: the decision was taken
 // from a cache (S3).
-func (c *Controller) notNeeded(ctx context.Context, nf *v1alpha1.NodeFence, clients []ceph.Address) ([]ceph.Address, error) {
+func (c *Controller) notNeeded(ctx context.Context, nf *v1alpha1.NodeFence, step plan.RemoveFromBlocklist) ([]ceph.Address, error) {
 	var list v1alpha1.NodeFenceList
 	if err := c.Live.List(ctx, &list); err != nil {
 		return nil, fmt.Errorf("listing NodeFences: %w", err)
 	}
 	var others []*v1alpha1.NodeFence
 	for i := range list.Items {
-		if list.Items[i].Name != nf.Name {
+		if name := list.Items[i].Name; name != nf.Name && !slices.Contains(step.Over, name) {
 			others = append(others, &list.Items[i])
 		}
 	}
-	return slices.DeleteFunc(slices.Clone(clients), func(address ceph.Address) bool {
+	return slices.DeleteFunc(slices.Clone(step.Clients), func(address ceph.Address) bool {
 		return plan.NeededBy(others, address.String()) != ""
 	}), nil
 }

@@ -28,7 +28,7 @@ var mutations = []mutation{
 	},
 	{
 		"S1", "what one pool has confirmed counts for another", plan + "verify.go",
-		"if !p.pools[v.ClusterID][pool] {", "if len(p.pools[v.ClusterID]) == 0 {",
+		"if !p.pools[v.ClusterID][pool] {", `if pool == "" || len(p.pools[v.ClusterID]) == 0 {`,
 	},
 	{
 		"S1", "a pool that has confirmed an older map is good enough", plan + "verify.go",
@@ -104,7 +104,7 @@ var mutations = []mutation{
 	},
 	{
 		"S2", "a node that came back is fenced all the same", plan + "renew.go",
-		"if !first && !listed(cluster, address, s.Now) {", "if false {",
+		"&& !(acts && wantedBy(status, c)) {", "&& !wantedBy(status, c) {",
 	},
 	{
 		"S2", "what the cache says of the node is good enough", rescuer + "execute.go",
@@ -139,8 +139,48 @@ var mutations = []mutation{
 		"|| listed(cluster, address, s.Now.Add(entryTTL/2)) {", "|| listed(cluster, address, s.Now) {",
 	},
 	{
-		"S4", "entries of one cluster are given up while another has not confirmed", plan + "renew.go",
-		"return onItsWay(v.Phase)", "return v.Phase == \"\"",
+		"S4", "an entry is given up whose volume was released before all pools had confirmed", plan + "progress.go",
+		"\t\td.keep(v, entry.Clients)\n", "",
+	},
+	{
+		"S4", "the first proof does not make an entry stay", plan + "fence.go",
+		"c.Epoch, c.Kept = int64(epoch), true", "c.Epoch = int64(epoch)",
+	},
+	{
+		"S2", "an entry is written though no volume needs it any more", plan + "renew.go",
+		"&& !(acts && wantedBy(status, c)) {", "&& !acts {",
+	},
+	{
+		"S2", "an incident ends while an entry may still arrive", plan + "renew.go",
+		"return max(0, inDoubtFor-now.Sub(c.AskedAt.Time))", "return 0",
+	},
+	{
+		"S2", "an rbd-mirror daemon is recorded as the node's client", "remediator/recorder/record.go",
+		"case s.mirrors[address.IP] || s.mayBeMirrors:", "case false:",
+	},
+	{
+		"S2", "an rbd-mirror daemon on record is fenced", plan + "clients.go",
+		"if cluster.Mirrors[address.IP] && !slices", "if false && !slices",
+	},
+	{
+		"S1", "an rbd-mirror daemon's watch makes the node's clients known", plan + "clients.go",
+		"case v.Use.Mirrored && s.Clusters[v.ClusterID].Mirrors[address.IP]:", "case v.Use.Mirrored && false:",
+	},
+	{
+		"S1", "a client that is a process is taken for the only one", plan + "clients.go",
+		"|| known && !v.Userspace, r", "|| known, r",
+	},
+	{
+		"S1", "a node that is gone had no other boot than the record has", plan + "clients.go",
+		"known = live || s.Node != nil && (", "known = live || (",
+	},
+	{
+		"S1", "what was settled counts for a pod that came since", plan + "clients.go",
+		"|| len(settled) > 0 && !mayHaveRemapped(s, v))", "|| len(settled) > 0)",
+	},
+	{
+		"S9", "two incidents of one node leave the entry to each other", plan + "lift.go",
+		"if rebooted || overridden(nf) {", "if false {",
 	},
 	{
 		"S4", "entries live for an hour", plan + "renew.go",
@@ -237,7 +277,8 @@ var mutations = []mutation{
 	},
 	{
 		"S8", "an entry is written that the status does not know", plan + "fence.go",
-		"for _, step := range entriesToWrite(d.s, d.status.Clients,", "for _, step := range entriesToWrite(d.s, append([]v1alpha1.FencedClient{{ClusterID: \"c1\", Address: \"10.9.9.9:0/9\"}}, d.status.Clients...),",
+		"for _, step := range entriesToWrite(d.s, d.status, state.acts()) {",
+		"for _, step := range append(entriesToWrite(d.s, d.status, state.acts()), AddToBlocklist{ClusterID: \"c1\", Clients: []ceph.Address{ceph.MustParseAddress(\"10.9.9.9:0/9\")}, TTL: entryTTL}) {",
 	},
 	{
 		"S8", "whichever pod has the name is deleted", rescuer + "execute.go",
