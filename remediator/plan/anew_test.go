@@ -65,6 +65,15 @@ func TestNextOfAVolumeThatTheFencedBootHasAgain(t *testing.T) {
 				Steps: []string{"add 10.0.0.1:0/0 to the blocklist of cluster c1 for 8760h0m0s"},
 			},
 		},
+		"S1: fences the whole host, when nothing but an attachment tells": {
+			snapshot: incident(recovered, mappedAnew, func(s *Snapshot) {
+				s.Volumes[0].Record, s.Pods, s.Volumes[0].Users = recordOf(), nil, []*corev1.Pod{podOn("", "db-2")}
+			}),
+			want: effect{
+				Phase: v1alpha1.PhaseRecovered, Fenced: "FenceUnproven", Volume: "Held Waiting",
+				Steps: []string{"add 10.0.0.1:0/0 to the blocklist of cluster c1 for 8760h0m0s"},
+			},
+		},
 		"waits while its pod there is not to go": {
 			snapshot: incident(recovered, mappedAnew, func(s *Snapshot) { s.Pods[0].DeletionTimestamp = nil }),
 			want:     effect{Phase: v1alpha1.PhaseRecovered, Fenced: "NodeFenced", Volume: "Held NoDemand"},

@@ -116,7 +116,7 @@ var mutations = []mutation{
 	},
 	{
 		"S3", "a fence is lifted on the boot that it cuts off", plan + "next.go",
-		"(state == nodeRebooted || overridden(s))", "(state == nodeRebooted || state == nodeReturned || overridden(s))",
+		"(state == nodeRebooted || overridden(s.Fence))", "(state == nodeRebooted || state == nodeReturned || overridden(s.Fence))",
 	},
 	{
 		"S3", "a fence is lifted for another machine of the same name", plan + "node.go",
@@ -124,7 +124,7 @@ var mutations = []mutation{
 	},
 	{
 		"S3", "an override counts for any boot", plan + "lift.go",
-		"s.Fence.Annotations[v1alpha1.AnnotationLift] == s.Fence.Spec.BootID", `s.Fence.Annotations[v1alpha1.AnnotationLift] != ""`,
+		"nf.Annotations[v1alpha1.AnnotationLift] == nf.Spec.BootID", `nf.Annotations[v1alpha1.AnnotationLift] != ""`,
 	},
 	{
 		"S3", "entries that another incident needs are removed", rescuer + "execute.go",
