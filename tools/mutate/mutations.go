@@ -71,6 +71,10 @@ var mutations = []mutation{
 		"slices.Contains(slices.Concat(clients.Clients, clients.Before), address.String())", "slices.Contains(clients.Clients, address.String())",
 	},
 	{
+		"S2", "a client on the host of a Ceph daemon is recorded", "remediator/recorder/record.go",
+		`case s.daemons[address.IP] != "":`, "case false:",
+	},
+	{
 		"S3", "a boot is noted only with its first client", "remediator/recorder/record.go",
 		"		if known {\n", "		if known && len(entry.Clients) > 0 {\n",
 	},
