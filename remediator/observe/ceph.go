@@ -47,12 +47,12 @@ func (o *Observer) ceph(ctx context.Context, s *plan.Snapshot) {
 	o.daemons(ctx, s)
 }
 
-// daemons asks for the hosts of Ceph's own daemons where a whole host may have to be fenced.
+// daemons asks for the hosts of Ceph's own daemons where something may have to be fenced that is one of theirs.
 func (o *Observer) daemons(ctx context.Context, s *plan.Snapshot) {
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
 	for id, cluster := range s.Clusters {
-		if cluster.Error != nil || !plan.MayFenceHost(*s, id) {
+		if cluster.Error != nil || !plan.MayFenceHost(*s, id) && !plan.MayFenceElsewhere(*s, id) {
 			continue
 		}
 		conn, err := o.Clusters.Get(ctx, id)

@@ -91,6 +91,10 @@ var mutations = []mutation{
 		"case !s.ownsAlone(address.IP):", "case false:",
 	},
 	{
+		"S2", "a client on the host of a Ceph daemon may be fenced", plan + "clients.go",
+		`if daemon := cluster.Daemons[address.IP]; daemon != "" {`, `if daemon := cluster.Daemons[address.IP]; daemon == "nobody" {`,
+	},
+	{
 		"S2", "the host of a Ceph daemon may be fenced", plan + "host.go",
 		`case cluster.Daemons[ip] != "":`, "case false:",
 	},

@@ -1,0 +1,80 @@
+package plan
+
+import (
+	"errors"
+	"net/netip"
+	"testing"
+
+	"github.com/rbd-rescue/rbd-rescue/api/v1alpha1"
+)
+
+// elsewhere is a client on no address that node-a reports: on a storage network, or a manager's.
+const elsewhere = "192.168.7.1:0/42"
+
+func recordedClient(address string) option {
+	return func(s *Snapshot) { s.Volumes[0].Record.Clients = []string{address} }
+}
+
+func daemonAt(ip string) option {
+	return func(s *Snapshot) { s.Clusters["c1"].Daemons[netip.MustParseAddr(ip)] = "a manager" }
+}
+
+func noDaemons(err error) option {
+	return func(s *Snapshot) { s.changeCluster(func(c *Cluster) { c.Daemons, c.DaemonsError = nil, err }) }
+}
+
+func TestNextOfAClientWhereADaemonOfCephMayLive(t *testing.T) {
+	t.Parallel()
+	unreachable := effect{
+		Phase: "Pending", Fenced: "CephUnreachable", Volume: "Held CephUnreachable",
+		Events: []string{"NodeFence CephUnreachable", "Node CephUnreachable"},
+	}
+	checkNext(t, map[string]nextCase{
+		"S2: refuses a recorded client on a daemon's host": {
+			snapshot: incident(recordedClient(elsewhere), daemonAt("192.168.7.1")), want: refusedBecause("CephDaemonHost"),
+		},
+		"S2: refuses while the hosts of daemons cannot be read": {
+			snapshot: incident(recordedClient(elsewhere), noDaemons(errors.New("no answer"))), want: unreachable,
+		},
+		"S2: refuses while the hosts of daemons are not known yet": {
+			snapshot: incident(recordedClient(elsewhere), noDaemons(nil)), want: unreachable,
+		},
+		"fences a recorded client elsewhere, where no daemon lives": {
+			snapshot: incident(recordedClient(elsewhere)), want: fencingWith(elsewhere),
+		},
+		"fences the recorded client where a daemon lives on the node": {
+			snapshot: incident(daemonAt("10.0.0.1")), want: fencingWith(deadClient),
+		},
+		"fences the recorded client on the node's own address, be daemons known or not": {
+			snapshot: incident(noDaemons(errors.New("no answer"))), want: fencingWith(deadClient),
+		},
+		"fences the client that a person names, though a daemon lives there": {
+			snapshot: incident(noRecord, personMade, daemonAt("192.168.7.1"), func(s *Snapshot) { s.Fence.Spec.Clients = []string{elsewhere} }),
+			want:     fencingWith(elsewhere),
+		},
+	})
+}
+
+func TestMayFenceElsewhereOnlyWhereAClientIsNotOnTheNodesAddress(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		snapshot Snapshot
+		want     bool
+	}{
+		"not while all clients are on it": {incident(), false},
+		"where the record has another":    {incident(recordedClient(elsewhere)), true},
+		"where the incident settled another": {
+			incident(noRecord, func(s *Snapshot) {
+				s.Fence.Status.Volumes = []v1alpha1.FencedVolume{{PersistentVolume: "pv-1", Phase: v1alpha1.VolumeHeld, Clients: []string{elsewhere}}}
+			}), true,
+		},
+		"not of a cluster that is not used": {incident(recordedClient(elsewhere), func(s *Snapshot) { s.Volumes[0].ClusterID = "c2" }), false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			if got := MayFenceElsewhere(test.snapshot, "c1"); got != test.want {
+				t.Errorf("got %v", got)
+			}
+		})
+	}
+}
