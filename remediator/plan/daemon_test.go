@@ -5,6 +5,8 @@ import (
 	"net/netip"
 	"testing"
 
+	corev1 "k8s.io/api/core/v1"
+
 	"github.com/rbd-rescue/rbd-rescue/api/v1alpha1"
 )
 
@@ -51,6 +53,39 @@ func TestNextOfAClientWhereADaemonOfCephMayLive(t *testing.T) {
 		"fences the client that a person names, though a daemon lives there": {
 			snapshot: incident(noRecord, personMade, daemonAt("192.168.7.1"), func(s *Snapshot) { s.Fence.Spec.Clients = []string{elsewhere} }),
 			want:     fencingWith(elsewhere),
+		},
+	})
+}
+
+// foreignRecord is one that does not tell this boot's clients, and only those at an address that is not the node's own.
+func foreignRecord(s *Snapshot) {
+	recordOfAnotherBoot(s)
+	recordedClient(elsewhere)(s)
+}
+
+func nodeAddressed(s *Snapshot) { s.NodeAddressed["c1"] = true }
+
+// S1: a fence of another's host alone would prove nothing of the node.
+func TestNextOfAnAddressThatMayNotBeTheNodes(t *testing.T) {
+	t.Parallel()
+	checkNext(t, map[string]nextCase{
+		"S1: fences the node's own host as well, where clients lie on their nodes' addresses": {
+			snapshot: incident(foreignRecord, nodeAddressed), want: fencingWith("192.168.7.1:0/0, " + deadHost),
+		},
+		"S1: the same where ceph-csi names the address": {
+			snapshot: incident(noRecord, stagedBy("node-a", "192.168.7.1"), nodeAddressed), want: fencingWith("192.168.7.1:0/0, " + deadHost),
+		},
+		"S2: refuses it where a daemon lives at the other address": {
+			snapshot: incident(foreignRecord, nodeAddressed, daemonAt("192.168.7.1")), want: refusedBecause("CephDaemonHost"),
+		},
+		"fences the address on record alone, where clients lie on a storage network": {
+			snapshot: incident(foreignRecord), want: fencingWith("192.168.7.1:0/0"),
+		},
+		"fences no more than the node's address that is on record": {
+			snapshot: incident(recordOfAnotherBoot, nodeAddressed, func(s *Snapshot) {
+				s.Node.Status.Addresses = append(s.Node.Status.Addresses, corev1.NodeAddress{Type: corev1.NodeInternalIP, Address: "fd00::1"})
+			}),
+			want: fencingWith(deadHost),
 		},
 	})
 }

@@ -20,9 +20,9 @@ func scopeOf(address ceph.Address) v1alpha1.FenceScope {
 }
 
 // hosts are the IPs on which the node's unknown clients must lie: those that a record or ceph-csi names for the node in this
-// cluster, in whatever boot; else the addresses that it reports, if the clients of the other nodes lie on theirs. Where
-// storage has a network of its own, a node's addresses say nothing about its clients, and a fence of them would prove
-// nothing (S1): then it refuses.
+// cluster, in whatever boot; and, unless that is one of them, the addresses that it reports, if the clients of the other nodes
+// lie on theirs: a record may have somebody else's address, and a fence of that alone would prove nothing (S1). Where storage
+// has a network of its own, a node's addresses say nothing about its clients: if nothing else tells them it refuses.
 func hosts(s Snapshot, v Volume) (sources, *refusal) {
 	var hosts sources
 	for _, u := range s.Volumes {
@@ -40,8 +40,10 @@ func hosts(s Snapshot, v Volume) (sources, *refusal) {
 			hosts.add(ceph.Address{IP: ip}, "ceph-csi")
 		}
 	}
-	if len(hosts.addresses) == 0 && s.NodeAddressed[v.ClusterID] {
-		for _, ip := range s.ownAddresses() {
+	own := s.ownAddresses()
+	known := slices.ContainsFunc(hosts.addresses, func(a ceph.Address) bool { return slices.Contains(own, a.IP) })
+	if !known && s.NodeAddressed[v.ClusterID] {
+		for _, ip := range own {
 			hosts.add(ceph.Address{IP: ip}, "node")
 		}
 	}

@@ -63,6 +63,10 @@ var mutations = []mutation{
 		"|| slices.Contains(entry.Before, text) {", `|| slices.Contains(entry.Before, "nothing") {`,
 	},
 	{
+		"S1", "an address on record is taken for the node's host, whoever's it is", plan + "host.go",
+		"if !known && s.NodeAddressed[", "if !known && len(hosts.addresses) == 0 && s.NodeAddressed[",
+	},
+	{
 		"S2", "watchers of a node that is not Ready are recorded", "remediator/recorder/record.go",
 		"if !volume.Ready(node) {", "if node.Name == \"\" {",
 	},
