@@ -1,6 +1,8 @@
 package cephtest
 
 import (
+	"context"
+	"fmt"
 	"slices"
 	"sync"
 	"time"
@@ -29,6 +31,7 @@ type Cluster struct {
 	blocklist map[ceph.Address]time.Time
 	watchers  map[ceph.Image][]ceph.Address
 	gone      map[ceph.Image]bool
+	hung      map[ceph.Image]bool
 	dataPools map[ceph.Image]string
 	mirrored  map[ceph.Image]bool
 	mirrors   []string
@@ -39,7 +42,7 @@ type Cluster struct {
 	calls     []string
 	fail      func(call string) error
 	failNext  map[string][]error
-	// changed is closed, and made anew, when a placement group catches up.
+	// changed is closed, and made anew, when a placement group catches up, or an image hangs no more.
 	changed chan struct{}
 }
 
@@ -54,7 +57,7 @@ type pool struct {
 func New(clock clock.PassiveClock) *Cluster {
 	c := &Cluster{
 		Clock: clock, epoch: 10, pools: map[string]*pool{}, blocklist: map[ceph.Address]time.Time{}, watchers: map[ceph.Image][]ceph.Address{},
-		gone: map[ceph.Image]bool{}, dataPools: map[ceph.Image]string{}, mirrored: map[ceph.Image]bool{},
+		gone: map[ceph.Image]bool{}, hung: map[ceph.Image]bool{}, dataPools: map[ceph.Image]string{}, mirrored: map[ceph.Image]bool{},
 		locks: map[ceph.Image]ceph.Address{}, metadata: map[ceph.Image]map[string]string{}, daemons: []string{"10.0.0.101:6789/0"}, fsid: "f51d", failNext: map[string][]error{}, changed: make(chan struct{}),
 	}
 	c.AddPool("rbd", 8)
@@ -92,6 +95,15 @@ func (c *Cluster) RemoveImage(image ceph.Image) {
 	c.lock.Lock()
 	defer c.lock.Unlock()
 	c.gone[image] = true
+}
+
+// HangImage makes whoever inspects an image wait until it hangs no more or the context ends, as where the placement group of
+// its header is down.
+func (c *Cluster) HangImage(image ceph.Image, is bool) {
+	c.lock.Lock()
+	defer c.lock.Unlock()
+	c.hung[image] = is
+	c.wake()
 }
 
 // SetDataPool makes an image keep its data in another pool.
@@ -177,6 +189,21 @@ func (c *Cluster) LagPlacementGroup(pool string, placementGroup uint32, is bool)
 func (c *Cluster) wake() {
 	close(c.changed)
 	c.changed = make(chan struct{})
+}
+
+// wait lets the lock go until something has changed, or gives the end of the context.
+func (c *Cluster) wait(ctx context.Context) error {
+	changed := c.changed
+	c.lock.Unlock()
+	defer c.lock.Lock()
+	select {
+	case <-changed:
+	case <-ctx.Done():
+	}
+	if ctx.Err() != nil {
+		return fmt.Errorf("%w (%w)", ceph.ErrInDoubt, context.Cause(ctx))
+	}
+	return nil
 }
 
 func (p *pool) firstLagging(namespace string, objects []string) (uint32, bool) {

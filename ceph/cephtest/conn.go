@@ -34,6 +34,11 @@ func (c *Cluster) Inspect(ctx context.Context, image ceph.Image) (ceph.ImageStat
 	if err := c.begin(ctx, "inspect"); err != nil {
 		return ceph.ImageState{}, err
 	}
+	for c.hung[image] {
+		if err := c.wait(ctx); err != nil {
+			return ceph.ImageState{}, fmt.Errorf("reading who uses image %s: %w", image, err)
+		}
+	}
 	if c.gone[image] {
 		return ceph.ImageState{}, fmt.Errorf("reading who uses image %s: %w", image, notFound("inspect image"))
 	}
@@ -68,15 +73,8 @@ func (c *Cluster) Probe(ctx context.Context, pool, namespace string, objects []s
 		if !c.Hang {
 			return fmt.Errorf("asking for an object in placement group %d of pool %s: %w", late, pool, ceph.ErrInDoubt)
 		}
-		changed := c.changed
-		c.lock.Unlock()
-		select {
-		case <-changed:
-		case <-ctx.Done():
-		}
-		c.lock.Lock()
-		if ctx.Err() != nil {
-			return fmt.Errorf("asking for an object in placement group %d of pool %s: %w (%w)", late, pool, ceph.ErrInDoubt, context.Cause(ctx))
+		if err := c.wait(ctx); err != nil {
+			return fmt.Errorf("asking for an object in placement group %d of pool %s: %w", late, pool, err)
 		}
 	}
 }

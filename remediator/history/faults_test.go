@@ -2,6 +2,7 @@ package history
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -26,6 +27,7 @@ func (w *world) actions() map[string]func(*rapid.T) {
 		"a machine reboots":  func(t *rapid.T) { w.reboot(w.anyMachine(t)) },
 		"a link changes":     w.linkChanges,
 		"Ceph fails":         w.cephChanges,
+		"a manager works":    w.managerWorks,
 		"somebody tampers":   w.tamper,
 		"a person meddles":   w.meddle,
 		"a person fences":    w.personFences,
@@ -163,8 +165,15 @@ func (w *world) lag(pool string, all bool) {
 	w.tell("%d placement groups of pool %s lag behind, at %v", number, pool, w.lagging[placementGroup{pool, 0}])
 }
 
+// managerWorks: a manager flattens an image, or takes a scheduled snapshot of it.
+func (w *world) managerWorks(t *rapid.T) {
+	w.managed = rapid.SampledFrom(slices.Sorted(maps.Keys(pools))).Draw(t, "image")
+	w.tell("a manager has %s open as %s", w.managed, manager)
+	w.tellCephWhoWatches()
+}
+
 func (w *world) cephWell() {
-	w.monsDown = false
+	w.monsDown, w.managed = false, ""
 	clear(w.lagging)
 	w.ceph.Lag(false)
 	w.tell("Ceph is well")

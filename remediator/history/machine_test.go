@@ -94,6 +94,9 @@ func (w *world) tellCephWhoWatches() {
 			watchers[mp.image] = append(watchers[mp.image], mp.client)
 		}
 	}
+	if w.managed != "" {
+		watchers[w.managed] = append(watchers[w.managed], manager.String())
+	}
 	for _, l := range w.workloads {
 		for _, image := range l.claims {
 			w.ceph.Watch(ceph.Image{Pool: pools[image][0], Name: image}, watchers[image]...)

@@ -155,6 +155,9 @@ func (w *world) checkAdd(address string) {
 	if a := ceph.MustParseAddress(address); a.Nonce == 0 && (a.IP == w.machines[4].client || a == cephtest.Own.Host()) {
 		w.broken("S2", "the whole host %s goes on the blocklist, on which Ceph or rbd-rescue itself lives", address)
 	}
+	if ceph.MustParseAddress(address).IP == manager.IP {
+		w.broken("S2", "%s goes on the blocklist, which is a manager's", address)
+	}
 	if w.lasts(address, 0) { // and cuts it off already
 		w.happened["entry renewed"]++
 		return

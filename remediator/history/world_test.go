@@ -39,6 +39,8 @@ type world struct {
 	process   *process
 	webhook   *webhook
 	monsDown  bool
+	// managed is the image that a manager has open, to flatten it or for a scheduled snapshot; empty for none.
+	managed string
 	// lagging are the placement groups that lag behind, with the blocklist that they still go by.
 	lagging map[placementGroup][]string
 	// newest is the mapping of each image that was made last: whoever else writes, corrupts.
@@ -83,6 +85,9 @@ var pools = map[string][]string{
 }
 
 const placementGroups = 8 // of each pool
+
+// manager is a client of a daemon of Ceph, which lives apart.
+var manager = ceph.MustParseAddress("10.0.0.200:0/77")
 
 type placementGroup struct {
 	pool   string
@@ -173,7 +178,7 @@ func (w *world) layOut(network string) {
 		}
 		w.machines = append(w.machines, m)
 	}
-	w.ceph.SetDaemons("10.0.0.200:6789/0", w.machines[4].client.String()+":6789/0")
+	w.ceph.SetDaemons(netip.AddrPortFrom(manager.IP, 6789).String()+"/0", w.machines[4].client.String()+":6789/0")
 }
 
 func (w *world) addVolume(namespace, claim string) {

@@ -18,6 +18,12 @@ import (
 const (
 	// readTimeout bounds each read of Ceph; a mon that is down must not hang the loop.
 	readTimeout = 10 * time.Second
+	// imageTimeout bounds what is asked of one image: it answers within milliseconds, or, where the placement group of its header is
+	// down, not at all. The other volumes of the incident wait that long in each look.
+	imageTimeout = 4 * time.Second
+	// imagesTimeout bounds what is asked of all images of a cluster: with very many that hang, the proof must still have its time
+	// within the rescuer's minute.
+	imagesTimeout = 15 * time.Second
 	// imagesAtOnce is how many images are asked at the same time.
 	imagesAtOnce = 16
 )
@@ -47,12 +53,12 @@ func (o *Observer) ceph(ctx context.Context, s *plan.Snapshot) {
 	o.daemons(ctx, s)
 }
 
-// daemons asks for the hosts of Ceph's own daemons where a whole host may have to be fenced.
+// daemons asks for the hosts of Ceph's own daemons where something may have to be fenced that is one of theirs.
 func (o *Observer) daemons(ctx context.Context, s *plan.Snapshot) {
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
 	for id, cluster := range s.Clusters {
-		if cluster.Error != nil || !plan.MayFenceHost(*s, id) {
+		if cluster.Error != nil || !plan.MayFenceHost(*s, id) && !plan.MayFenceElsewhere(*s, id) {
 			continue
 		}
 		conn, err := o.Clusters.Get(ctx, id)
@@ -64,24 +70,13 @@ func (o *Observer) daemons(ctx context.Context, s *plan.Snapshot) {
 	}
 }
 
-// cluster reads one Ceph cluster, and who uses its images into the snapshot's volumes.
+// cluster reads one Ceph cluster, and who uses its images into the snapshot's volumes. Each read has a bound of its own, so that
+// what hangs takes no time from what follows.
 func (o *Observer) cluster(ctx context.Context, id string, s *plan.Snapshot) plan.Cluster {
-	known := o.Clusters.Known(id)
-	ctx, cancel := context.WithTimeout(ctx, readTimeout)
-	defer cancel()
-	conn, err := o.Clusters.Get(ctx, id)
-	if err != nil {
-		o.setUseError(id, s, err)
-		return plan.Cluster{Known: known, Error: err}
-	}
-	c := plan.Cluster{Known: true}
-	if c.Map, err = conn.ReadOSDMap(ctx); err != nil {
-		o.setUseError(id, s, err)
-		return plan.Cluster{Known: true, Error: err}
-	}
-	if c.Own, err = conn.OwnAddresses(ctx); err != nil {
-		o.setUseError(id, s, err)
-		return plan.Cluster{Known: true, Error: err}
+	conn, c := o.open(ctx, id)
+	if c.Error != nil {
+		o.setUseError(id, s, c.Error)
+		return c
 	}
 	o.use(ctx, conn, id, s)
 	c.Mirrors = mirrors(ctx, conn, id, s)
@@ -91,11 +86,30 @@ func (o *Observer) cluster(ctx context.Context, id string, s *plan.Snapshot) pla
 	return c
 }
 
+// open connects, and reads what tells that the cluster answers: its map, and rbd-rescue's own addresses in it.
+func (o *Observer) open(ctx context.Context, id string) (*ceph.Cluster, plan.Cluster) {
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	known := o.Clusters.Known(id)
+	conn, err := o.Clusters.Get(ctx, id)
+	if err != nil {
+		return nil, plan.Cluster{Known: known, Error: err}
+	}
+	c := plan.Cluster{Known: true}
+	if c.Map, err = conn.ReadOSDMap(ctx); err != nil {
+		return nil, plan.Cluster{Known: true, Error: err}
+	}
+	if c.Own, err = conn.OwnAddresses(ctx); err != nil {
+		return nil, plan.Cluster{Known: true, Error: err}
+	}
+	return conn, c
+}
+
 // use asks who uses the images.
 func (o *Observer) use(ctx context.Context, conn *ceph.Cluster, id string, s *plan.Snapshot) {
-	_ = forEach(s, id, func(v *plan.Volume) error {
+	_ = forEach(ctx, s, id, func(ctx context.Context, v *plan.Volume) error {
 		if asked(s, v) {
-			v.Use, v.UseError = conn.Inspect(ctx, image(*v))
+			v.Use, v.UseError = inspect(ctx, conn, *v)
 			v.Pools = poolsOf(*v, v.Use, v.UseError)
 		}
 		return nil // what went wrong is the volume's own
@@ -113,6 +127,8 @@ func mirrors(ctx context.Context, conn *ceph.Cluster, id string, s *plan.Snapsho
 	if len(mirrored) == 0 {
 		return nil
 	}
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
 	hosts, err := conn.MirrorHosts(ctx)
 	for _, v := range mirrored {
 		v.UseError = err
@@ -173,6 +189,8 @@ func prove(ctx context.Context, conn *ceph.Cluster, c *plan.Cluster, id string, 
 
 // confirm asks every placement group of pools for the cluster's map, and notes what they answer.
 func confirm(ctx context.Context, conn *ceph.Cluster, c *plan.Cluster, refs []ceph.PoolRef, missing error) {
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
 	failed := make([]error, len(refs))
 	var group sync.WaitGroup
 	for i, ref := range refs {
@@ -195,14 +213,14 @@ func confirm(ctx context.Context, conn *ceph.Cluster, c *plan.Cluster, refs []ce
 func pools(ctx context.Context, conn *ceph.Cluster, id string, s *plan.Snapshot) ([]ceph.PoolRef, error) {
 	var lock sync.Mutex
 	refs := map[string]ceph.PoolRef{}
-	err := forEach(s, id, func(v *plan.Volume) error {
+	err := forEach(ctx, s, id, func(ctx context.Context, v *plan.Volume) error {
 		if !fencedFor(s.Fence, v.Name) {
 			return nil
 		}
 		err := v.UseError
 		if !asked(s, v) {
 			var use ceph.ImageUse
-			if use, err = conn.Inspect(ctx, image(*v)); ceph.IsNotFound(err) && released(s.Fence, v.Name) {
+			if use, err = inspect(ctx, conn, *v); ceph.IsNotFound(err) && released(s.Fence, v.Name) {
 				use, err = ceph.ImageUse{}, nil // its new owner has removed it: there is no data left to prove it for
 			}
 			v.Pools = poolsOf(*v, use, err)
@@ -240,7 +258,9 @@ func fencedFor(nf *v1alpha1.NodeFence, name string) bool {
 }
 
 // forEach calls do for each volume of known form in a cluster, some at once, and joins what went wrong.
-func forEach(s *plan.Snapshot, id string, do func(*plan.Volume) error) error {
+func forEach(ctx context.Context, s *plan.Snapshot, id string, do func(context.Context, *plan.Volume) error) error {
+	ctx, cancel := context.WithTimeout(ctx, imagesTimeout)
+	defer cancel()
 	slots := make(chan struct{}, imagesAtOnce)
 	failed := make([]error, len(s.Volumes))
 	var group sync.WaitGroup
@@ -252,13 +272,16 @@ func forEach(s *plan.Snapshot, id string, do func(*plan.Volume) error) error {
 		slots <- struct{}{}
 		group.Go(func() {
 			defer func() { <-slots }()
-			failed[i] = do(v)
+			failed[i] = do(ctx, v)
 		})
 	}
 	group.Wait()
 	return errors.Join(failed...)
 }
 
-func image(v plan.Volume) ceph.Image {
-	return ceph.Image{Pool: v.Pool, Namespace: v.Namespace, Name: v.Image}
+// inspect asks who uses an image, and where its data is.
+func inspect(ctx context.Context, conn *ceph.Cluster, v plan.Volume) (ceph.ImageUse, error) {
+	ctx, cancel := context.WithTimeout(ctx, imageTimeout)
+	defer cancel()
+	return conn.Inspect(ctx, ceph.Image{Pool: v.Pool, Namespace: v.Namespace, Name: v.Image})
 }

@@ -114,7 +114,7 @@ func (o *Observer) Proof(ctx context.Context, v volume.Volume) (c plan.Cluster, 
 		return c, nil
 	}
 	of := plan.Volume{Volume: v}
-	use, err := conn.Inspect(ctx, image(of))
+	use, err := inspect(ctx, conn, of)
 	if err != nil {
 		c.BarrierError = fmt.Errorf("finding the data pool: %w", err)
 		return c, nil

@@ -48,6 +48,7 @@ func (c *sources) has(address ceph.Address) bool { return slices.Contains(c.addr
 // It refuses (S2) when
 //   - Ceph does not tell who uses the image, or a record cannot be read;
 //   - an address is rbd-rescue's own, or is recorded for, or lies on the address of, another node;
+//   - an address is on the host of a daemon of Ceph, which is not the node's own address, and no person has named it;
 //   - a watcher or lock owner is nobody's that is known: it may be anybody's;
 //   - the whole host would have to be fenced, and that may not be.
 func clientsOf(s Snapshot, v Volume) (sources, *refusal) {
@@ -222,6 +223,24 @@ func protected(s Snapshot, v Volume, address ceph.Address, named bool) *refusal 
 	if other := s.OtherNodes[address.IP]; other != "" && !slices.Contains(s.ownAddresses(), address.IP) {
 		return &refusal{v1alpha1.ReasonHealthyClient, fmt.Sprintf(
 			"client %s of image %s has the address of node %s", address, v.ImageName(), other)}
+	}
+	if !named && !slices.Contains(s.ownAddresses(), address.IP) {
+		return daemonsClient(s, v, address)
+	}
+	return nil
+}
+
+// daemonsClient refuses a client that is not on the node's own address, and may be that of a daemon of Ceph: managers open
+// images themselves. A person who has named this very client knows whose it is.
+func daemonsClient(s Snapshot, v Volume, address ceph.Address) *refusal {
+	cluster := s.Clusters[v.ClusterID]
+	if r := daemonsUnknown(cluster); r != nil {
+		return r
+	}
+	if daemon := cluster.Daemons[address.IP]; daemon != "" {
+		return &refusal{v1alpha1.ReasonCephDaemonHost, fmt.Sprintf(
+			"client %s of image %s is on the host of %s, which is not known to be node %s; if it is the node's, make a NodeFence that names it in spec.clients; if not, take it out of annotation %s of PersistentVolume %s",
+			address, v.ImageName(), daemon, s.NodeName, v1alpha1.AnnotationClients, v.Name)}
 	}
 	return nil
 }

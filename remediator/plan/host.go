@@ -23,9 +23,9 @@ func scopeOf(address ceph.Address) v1alpha1.FenceScope {
 }
 
 // hosts are the IPs on which the node's unknown clients must lie: those that a record or ceph-csi names for the node in this
-// cluster, in whatever boot; else the addresses that it reports, if the clients of the other nodes lie on theirs. Where
-// storage has a network of its own, a node's addresses say nothing about its clients, and a fence of them would prove
-// nothing (S1): then it refuses.
+// cluster, in whatever boot; and, unless that is one of them, the addresses that it reports, if the clients of the other nodes
+// lie on theirs: a record may have somebody else's address, and a fence of that alone would prove nothing (S1). Where storage
+// has a network of its own, a node's addresses say nothing about its clients: if nothing else tells them it refuses.
 func hosts(s Snapshot, v Volume) (sources, *refusal) {
 	var hosts sources
 	for _, u := range s.Volumes {
@@ -43,8 +43,10 @@ func hosts(s Snapshot, v Volume) (sources, *refusal) {
 			hosts.add(ceph.Address{IP: ip}, "ceph-csi")
 		}
 	}
-	if len(hosts.addresses) == 0 && s.NodeAddressed[v.ClusterID] {
-		for _, ip := range s.ownAddresses() {
+	own := s.ownAddresses()
+	known := slices.ContainsFunc(hosts.addresses, func(a ceph.Address) bool { return slices.Contains(own, a.IP) })
+	if !known && s.NodeAddressed[v.ClusterID] {
+		for _, ip := range own {
 			hosts.add(ceph.Address{IP: ip}, "node")
 		}
 	}
@@ -81,15 +83,25 @@ func protectedHost(s Snapshot, v Volume, ip netip.Addr, named bool) *refusal {
 	case cluster.Mirrors[ip]:
 		return &refusal{v1alpha1.ReasonCephDaemonHost, fmt.Sprintf(
 			"the whole host %s would have to be fenced, and an rbd-mirror daemon lives there; %s", ip, instead)}
-	case cluster.DaemonsError != nil:
-		return &refusal{v1alpha1.ReasonCephUnreachable, cluster.DaemonsError.Error()}
-	case cluster.Daemons == nil:
-		return &refusal{v1alpha1.ReasonCephUnreachable, "the hosts of Ceph's daemons are not known yet"}
+	case daemonsUnknown(cluster) != nil:
+		return daemonsUnknown(cluster)
 	case cluster.Daemons[ip] != "":
 		return &refusal{v1alpha1.ReasonCephDaemonHost, fmt.Sprintf(
 			"the whole host %s would have to be fenced, and %s lives there; %s", ip, cluster.Daemons[ip], instead)}
 	}
 	return nil
+}
+
+// daemonsUnknown refuses where it is not known on which hosts Ceph's own daemons live.
+func daemonsUnknown(cluster Cluster) *refusal {
+	switch {
+	case cluster.DaemonsError != nil:
+		return &refusal{v1alpha1.ReasonCephUnreachable, cluster.DaemonsError.Error()}
+	case cluster.Daemons == nil:
+		return &refusal{v1alpha1.ReasonCephUnreachable, "the hosts of Ceph's daemons are not known yet"}
+	default:
+		return nil
+	}
 }
 
 // mayBeAt is another node that may reach the cluster from an IP; empty for none. From a node's own address it does only where
@@ -119,6 +131,23 @@ func stagedElsewhere(s Snapshot, clusterID string, ip netip.Addr) string {
 
 // MayFenceHost tells whether a whole host may have to be cut off from a cluster, so that it matters who else lives there.
 func MayFenceHost(s Snapshot, clusterID string) bool {
+	return anyHeld(s, clusterID, func(clients sources, known bool) bool {
+		return !known || slices.ContainsFunc(clients.addresses, isHost)
+	})
+}
+
+// MayFenceElsewhere tells whether a client may have to be cut off that is on none of the node's own addresses, so that it matters
+// whether a daemon of Ceph lives there. Other nodes need not be located for it.
+func MayFenceElsewhere(s Snapshot, clusterID string) bool {
+	own := s.ownAddresses()
+	return anyHeld(s, clusterID, func(clients sources, _ bool) bool {
+		return slices.ContainsFunc(clients.addresses, func(a ceph.Address) bool { return !slices.Contains(own, a.IP) })
+	})
+}
+
+// anyHeld tells whether a condition holds for the clients of any volume of a cluster that the node has; known tells whether
+// they are all.
+func anyHeld(s Snapshot, clusterID string, holds func(clients sources, known bool) bool) bool {
 	if s.Fence == nil {
 		return false
 	}
@@ -129,7 +158,7 @@ func MayFenceHost(s Snapshot, clusterID string) bool {
 		}
 		known, r := collect(s, v, &clients)
 		// A refusal may be over once the clients of other nodes are known, which are read later.
-		if r != nil || !known || slices.ContainsFunc(clients.addresses, isHost) {
+		if holds(clients, known && r == nil) {
 			return true
 		}
 	}

@@ -146,6 +146,7 @@ func TestMayFenceHostOnlyWhereAClientMayBeUnknown(t *testing.T) {
 		"not while the record is complete": {incident(), false},
 		"without a record":                 {incident(noRecord), true},
 		"while a client is nobody's yet, since other nodes' records are read later": {incident(noRecord, watcherAt("10.0.0.77:0/7")), true},
+		"not for a known client on another network":                                 {incident(recordedClient(elsewhere)), false},
 		"not of a cluster that is not used":                                         {incident(noRecord, func(s *Snapshot) { s.Volumes[0].ClusterID = "c2" }), false},
 		"when a person names a host":                                                {incident(personMade, func(s *Snapshot) { s.Fence.Spec.Clients = []string{deadHost} }), true},
 	} {

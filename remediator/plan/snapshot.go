@@ -103,7 +103,8 @@ type Cluster struct {
 	Proven map[string]uint32
 	// BarrierError says which proof is missing.
 	BarrierError error
-	// Daemons are the hosts of the cluster's own daemons; read only where a whole host may have to be fenced.
+	// Daemons are the hosts of the cluster's own daemons; read only where a whole host may have to be fenced, or a client that is
+	// not on the node's own address.
 	Daemons map[netip.Addr]string
 	// DaemonsError says why they could not be read.
 	DaemonsError error

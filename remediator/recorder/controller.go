@@ -146,6 +146,11 @@ func (c *Controller) look(ctx context.Context, v volume.Volume, pv *corev1.Persi
 		}
 		s.others[watcher.Address.IP] = owner
 	}
+	if s.unplaced() {
+		if s.daemons, err = cluster.DaemonHosts(ctx); err != nil {
+			return s, err
+		}
+	}
 	return s, nil
 }
 

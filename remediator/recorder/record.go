@@ -33,6 +33,8 @@ type sighting struct {
 	// another site, at addresses that nobody has named.
 	mirrors      map[netip.Addr]bool
 	mayBeMirrors bool
+	// daemons are the hosts of Ceph's own daemons; read only where a watcher is unplaced.
+	daemons map[netip.Addr]string
 }
 
 // next gives the record after a sighting, and whether for every attached node it has the clients of the current boot, looked
@@ -40,8 +42,8 @@ type sighting struct {
 //
 // A watcher belongs to a node if it lies on an address of that node and of no other, or if the volume is attached to
 // that node alone and the watcher can be nobody else's: not rbd-rescue's, not on the address of another node, not
-// recorded for another node of this volume, not an rbd-mirror daemon's. Only nodes that are Ready are recorded: after a failure a watcher may be
-// anybody's (rook#14832).
+// recorded for another node of this volume, not on the host of a daemon of Ceph: rbd-mirror opens images, and so do managers (a
+// flatten, a scheduled snapshot). Only nodes that are Ready are recorded: after a failure a watcher may be anybody's (rook#14832).
 //
 // That a node has booted is noted at once, Ready or not, with no client yet: should its Node object go, the record alone tells
 // which boot it was (S3).
@@ -119,6 +121,13 @@ func coversAll(entry v1alpha1.NodeClients, pods []types.UID) bool {
 	return !slices.ContainsFunc(pods, func(pod types.UID) bool { return !entry.Covers(pod) })
 }
 
+// unplaced tells whether a watcher lies on no node's address, and would be taken for the one node's that has the volume.
+func (s sighting) unplaced() bool {
+	return len(s.attached) == 1 && slices.ContainsFunc(s.watchers, func(w ceph.Watcher) bool {
+		return !slices.Contains(s.own, w.Address) && s.others[w.Address.IP] == "" && !slices.Contains(volume.Addresses(s.attached[0]), w.Address.IP)
+	})
+}
+
 func (s sighting) belongs(address ceph.Address, node *corev1.Node) bool {
 	if slices.Contains(s.own, address) {
 		return false
@@ -139,6 +148,8 @@ func (s sighting) belongs(address ceph.Address, node *corev1.Node) bool {
 	case slices.Contains(volume.Addresses(node), address.IP):
 		return true
 	case s.mirrors[address.IP] || s.mayBeMirrors:
+		return false
+	case s.daemons[address.IP] != "":
 		return false
 	default:
 		return len(s.attached) == 1

@@ -86,6 +86,22 @@ func TestNextRecord(t *testing.T) {
 			want:     v1alpha1.ClientRecord{"a": clientsOf("boot-1", "10.0.0.1:0/42")},
 			complete: true,
 		},
+		"S2: leaves out a client on the host of another daemon of Ceph": {
+			seen: sighting{
+				attached: []*corev1.Node{a}, watchers: watchers("10.0.0.1:0/42", "10.1.0.8:0/7"),
+				daemons: map[netip.Addr]string{netip.MustParseAddr("10.1.0.8"): "a manager"},
+			},
+			want:     v1alpha1.ClientRecord{"a": clientsOf("boot-1", "10.0.0.1:0/42")},
+			complete: true,
+		},
+		"records a watcher on the node's own address though a daemon of Ceph lives there": {
+			seen: sighting{
+				attached: []*corev1.Node{a}, watchers: watchers("10.0.0.1:0/42"),
+				daemons: map[netip.Addr]string{netip.MustParseAddr("10.0.0.1"): "an OSD"},
+			},
+			want:     v1alpha1.ClientRecord{"a": clientsOf("boot-1", "10.0.0.1:0/42")},
+			complete: true,
+		},
 		"records a watcher on the node's own address though a mirror daemon lives there": {
 			seen: sighting{
 				attached: []*corev1.Node{a}, watchers: watchers("10.0.0.1:0/42"),

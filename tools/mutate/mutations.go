@@ -63,12 +63,20 @@ var mutations = []mutation{
 		"|| slices.Contains(entry.Before, text) {", `|| slices.Contains(entry.Before, "nothing") {`,
 	},
 	{
+		"S1", "an address on record is taken for the node's host, whoever's it is", plan + "host.go",
+		"if !known && s.NodeAddressed[", "if !known && len(hosts.addresses) == 0 && s.NodeAddressed[",
+	},
+	{
 		"S2", "watchers of a node that is not Ready are recorded", "remediator/recorder/record.go",
 		"if !volume.Ready(node) {", "if node.Name == \"\" {",
 	},
 	{
 		"S2", "a client that another node had is recorded for this one", "remediator/recorder/record.go",
 		"slices.Contains(slices.Concat(clients.Clients, clients.Before), address.String())", "slices.Contains(clients.Clients, address.String())",
+	},
+	{
+		"S2", "a client on the host of a Ceph daemon is recorded", "remediator/recorder/record.go",
+		`case s.daemons[address.IP] != "":`, "case false:",
 	},
 	{
 		"S3", "a boot is noted only with its first client", "remediator/recorder/record.go",
@@ -85,6 +93,10 @@ var mutations = []mutation{
 	{
 		"S2", "a watcher that is nobody's is taken for the node's", plan + "clients.go",
 		"case !s.ownsAlone(address.IP):", "case false:",
+	},
+	{
+		"S2", "a client on the host of a Ceph daemon may be fenced", plan + "clients.go",
+		`if daemon := cluster.Daemons[address.IP]; daemon != "" {`, `if daemon := cluster.Daemons[address.IP]; daemon == "nobody" {`,
 	},
 	{
 		"S2", "the host of a Ceph daemon may be fenced", plan + "host.go",

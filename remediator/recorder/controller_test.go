@@ -1,0 +1,135 @@
+package recorder
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+	storagev1 "k8s.io/api/storage/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	clocktesting "k8s.io/utils/clock/testing"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/fake"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"github.com/rbd-rescue/rbd-rescue/api/v1alpha1"
+	"github.com/rbd-rescue/rbd-rescue/ceph"
+	"github.com/rbd-rescue/rbd-rescue/ceph/cephtest"
+	"github.com/rbd-rescue/rbd-rescue/remediator/observe"
+)
+
+var image = ceph.Image{Pool: "rbd", Name: "img"}
+
+// attachedTo is PersistentVolume pv, attached to these nodes.
+func attachedTo(nodes ...*corev1.Node) []client.Object {
+	objects := []client.Object{&corev1.PersistentVolume{
+		ObjectMeta: metav1.ObjectMeta{Name: "pv"},
+		Spec: corev1.PersistentVolumeSpec{
+			AccessModes: []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOnce},
+			PersistentVolumeSource: corev1.PersistentVolumeSource{CSI: &corev1.CSIPersistentVolumeSource{
+				Driver: "rbd.csi.ceph.com", VolumeHandle: "h",
+				VolumeAttributes: map[string]string{"clusterID": "c1", "pool": image.Pool, "imageName": image.Name},
+			}},
+		},
+	}}
+	for _, node := range nodes {
+		objects = append(objects, node, &storagev1.VolumeAttachment{
+			ObjectMeta: metav1.ObjectMeta{Name: "va-" + node.Name},
+			Spec: storagev1.VolumeAttachmentSpec{
+				Attacher: "rbd.csi.ceph.com", NodeName: node.Name, Source: storagev1.VolumeAttachmentSource{PersistentVolumeName: new("pv")},
+			},
+			Status: storagev1.VolumeAttachmentStatus{Attached: true},
+		})
+	}
+	return objects
+}
+
+type fakeIndexer struct{ *fake.ClientBuilder }
+
+func (f fakeIndexer) IndexField(_ context.Context, o client.Object, field string, values client.IndexerFunc) error {
+	f.WithIndex(o, field, values)
+	return nil
+}
+
+// look reconciles pv once, and gives what is on record then.
+func look(t *testing.T, storage *cephtest.Cluster, objects ...client.Object) (v1alpha1.ClientRecord, error) {
+	t.Helper()
+	scheme := runtime.NewScheme()
+	if err := errors.Join(clientgoscheme.AddToScheme(scheme), v1alpha1.AddToScheme(scheme)); err != nil {
+		t.Fatal(err)
+	}
+	builder := fake.NewClientBuilder().WithScheme(scheme).WithObjects(objects...)
+	if err := observe.AddIndexes(t.Context(), fakeIndexer{builder}); err != nil {
+		t.Fatal(err)
+	}
+	api := builder.Build()
+	clusters := ceph.NewClusters(map[string]ceph.Dial{"c1": func(context.Context) (ceph.Conn, error) { return storage, nil }})
+	c := &Controller{Client: api, Observer: &observe.Observer{Reader: api, Clusters: clusters}, Clusters: clusters, Clock: storage.Clock}
+	_, failed := c.Reconcile(t.Context(), reconcile.Request{NamespacedName: client.ObjectKey{Name: "pv"}})
+	pv := &corev1.PersistentVolume{}
+	if err := api.Get(t.Context(), client.ObjectKey{Name: "pv"}, pv); err != nil {
+		t.Fatal(err)
+	}
+	return observe.Record(pv), failed
+}
+
+// S2: a manager opens images itself, to flatten one or for a scheduled snapshot; what is on record may be fenced.
+func TestAWatcherOnTheHostOfACephDaemonIsNotRecorded(t *testing.T) {
+	t.Parallel()
+	a := node("a", "10.0.0.1", "boot-1", corev1.ConditionTrue)
+	const onDaemonHost = "10.0.0.101:0/7" // where cephtest's monitor lives
+	for name, test := range map[string]struct {
+		watchers []string
+		objects  []client.Object
+		failing  string
+		want     v1alpha1.ClientRecord
+		wantErr  bool
+		asked    bool
+	}{
+		"beside the node's own": {
+			watchers: []string{"10.0.0.1:0/42", onDaemonHost}, objects: attachedTo(a), asked: true,
+			want: v1alpha1.ClientRecord{"a": clientsOf("boot-1", "10.0.0.1:0/42")},
+		},
+		"alone": {
+			watchers: []string{onDaemonHost}, objects: attachedTo(a), asked: true,
+		},
+		"nor anybody while it is not known where daemons live": {
+			watchers: []string{"192.168.7.1:0/42"}, objects: attachedTo(a), failing: "mgr dump", asked: true, wantErr: true,
+		},
+		"but one on a network of the node's that has no daemon is": {
+			watchers: []string{"192.168.7.1:0/42"}, objects: attachedTo(a), asked: true,
+			want: v1alpha1.ClientRecord{"a": clientsOf("boot-1", "192.168.7.1:0/42")},
+		},
+		"and one on the node's own address is, wherever daemons live": {
+			watchers: []string{"10.0.0.101:0/42"}, objects: attachedTo(node("a", "10.0.0.101", "boot-1", corev1.ConditionTrue)),
+			want: v1alpha1.ClientRecord{"a": {
+				NodeUID: "a", BootID: "boot-1", MachineID: "machine-a", Addresses: []string{"10.0.0.101"}, Clients: []string{"10.0.0.101:0/42"},
+			}},
+		},
+		"and where it could be either node's nobody asks": {
+			watchers: []string{onDaemonHost}, objects: attachedTo(a, node("b", "10.0.0.2", "boot-9", corev1.ConditionTrue)),
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			storage := cephtest.New(clocktesting.NewFakePassiveClock(time.Date(2026, 11, 23, 3, 0, 0, 0, time.UTC)))
+			storage.Watch(image, test.watchers...)
+			if test.failing != "" {
+				storage.FailNext(test.failing, ceph.ErrInDoubt)
+			}
+			got, err := look(t, storage, test.objects...)
+			if diff := cmp.Diff(test.want, got); diff != "" || (err != nil) != test.wantErr {
+				t.Errorf("error %v, record (-want +got):\n%s", err, diff)
+			}
+			if asked := slices.Contains(storage.Calls(), "mgr dump"); asked != test.asked {
+				t.Errorf("asked for the hosts of Ceph's daemons: %v", asked)
+			}
+		})
+	}
+}

@@ -1,0 +1,52 @@
+package rescuer
+
+import (
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/rbd-rescue/rbd-rescue/api/v1alpha1"
+)
+
+// storageNetwork: node-a reports another address than that of its client.
+func (w *world) storageNetwork() {
+	w.Helper()
+	node := &corev1.Node{}
+	if err := w.client.Get(w.Context(), client.ObjectKey{Name: "node-a"}, node); err != nil {
+		w.Fatal(err)
+	}
+	node.Status.Addresses[0].Address = "172.16.0.1"
+	if err := w.client.Status().Update(w.Context(), node); err != nil {
+		w.Fatal(err)
+	}
+}
+
+func TestRescueOfARecordedClientOnAStorageNetwork(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.ceph.Watch(image) // nobody any more
+	w.storageNetwork()
+	if err := w.settle(w.controller()); err != nil {
+		t.Fatal(err)
+	}
+	w.checkReleased()
+}
+
+// S2: it may be the daemon's, recorded before anybody knew.
+func TestRescueFencesNoRecordedClientOnTheHostOfACephDaemon(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.ceph.Watch(image)
+	w.ceph.SetDaemons("10.0.0.1:6789/0")
+	w.storageNetwork()
+	if err := w.settle(w.controller()); err != nil {
+		t.Fatal(err)
+	}
+	if listed := w.ceph.Blocklist(); len(listed) > 0 {
+		t.Errorf("S2: %v are cut off", listed)
+	}
+	if got := w.volume("pv"); got.Phase != v1alpha1.VolumeRefused || got.Reason != v1alpha1.ReasonCephDaemonHost {
+		t.Errorf("pv is %s %s: %s", got.Phase, got.Reason, got.Message)
+	}
+}
