@@ -8,21 +8,40 @@ import (
 	"net/netip"
 )
 
+// Daemon is a kind of daemon, in words for people.
+type Daemon string
+
+// The kinds of daemons that a cluster's maps tell.
+const (
+	Manager        Daemon = "a manager"
+	Service        Daemon = "a gateway, a mirror or the like"
+	Monitor        Daemon = "a monitor"
+	ObjectStore    Daemon = "an OSD"
+	MetadataServer Daemon = "a metadata server"
+)
+
+// OpensImages tells whether such a daemon may have an RBD image open as its own client: a manager flattens images and takes
+// scheduled snapshots, gateways and mirrors are there for it.
+func (d Daemon) OpensImages() bool { return d == Manager || d == Service }
+
 // daemonMaps are the maps in which a cluster keeps the addresses of its daemons. Standby managers have theirs in the
-// metadata only.
-var daemonMaps = []struct{ command, kind string }{
-	{"mon dump", "a monitor"},
-	{"osd dump", "an OSD"},
-	{"mgr dump", "a manager"},
-	{"mgr metadata", "a manager"},
-	{"fs dump", "a metadata server"},
-	{"service dump", "a gateway or mirror"}, // rgw, rbd-mirror
+// metadata only. Daemons that open images come first, so that a host with several kinds counts as theirs.
+var daemonMaps = []struct {
+	command string
+	kind    Daemon
+}{
+	{"mgr dump", Manager},
+	{"mgr metadata", Manager},
+	{"service dump", Service},
+	{"mon dump", Monitor},
+	{"osd dump", ObjectStore},
+	{"fs dump", MetadataServer},
 }
 
-// DaemonHosts are the hosts on which daemons of the cluster live, each with a word for one of them. It needs mon 'allow r'.
+// DaemonHosts are the hosts on which daemons of the cluster live, each with the kind of one of them. It needs mon 'allow r'.
 // A host that is on the blocklist cuts its daemons off as well, as far as they are clients of others (facts/field.md §2.7).
-func (c *Cluster) DaemonHosts(ctx context.Context) (map[netip.Addr]string, error) {
-	hosts := map[netip.Addr]string{}
+func (c *Cluster) DaemonHosts(ctx context.Context) (map[netip.Addr]Daemon, error) {
+	hosts := map[netip.Addr]Daemon{}
 	for _, m := range daemonMaps {
 		command, err := json.Marshal(map[string]string{"prefix": m.command, "format": "json"})
 		if err != nil {

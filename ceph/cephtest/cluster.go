@@ -38,6 +38,7 @@ type Cluster struct {
 	locks     map[ceph.Image]ceph.Address
 	metadata  map[ceph.Image]map[string]string
 	daemons   []string
+	manager   string
 	fsid      string
 	calls     []string
 	fail      func(call string) error
@@ -142,6 +143,13 @@ func (c *Cluster) SetDaemons(addresses ...string) {
 	c.lock.Lock()
 	defer c.lock.Unlock()
 	c.daemons = addresses
+}
+
+// SetManager says at which address the cluster's manager lives, as in "10.0.0.5:6800/7"; without it it has none.
+func (c *Cluster) SetManager(address string) {
+	c.lock.Lock()
+	defer c.lock.Unlock()
+	c.manager = address
 }
 
 // SetFSID tells this cluster from another.

@@ -40,7 +40,9 @@ func (c *Cluster) MonCommand(ctx context.Context, text []byte) ([]byte, error) {
 		return c.monitors()
 	case "service dump":
 		return c.services()
-	case "mgr dump", "mgr metadata", "fs dump":
+	case "mgr dump":
+		return json.Marshal(map[string]any{"active_addr": c.manager})
+	case "mgr metadata", "fs dump":
 		return []byte("{}"), nil
 	case "osd " + word + " ls":
 		return c.list()

@@ -178,7 +178,8 @@ func (w *world) layOut(network string) {
 		}
 		w.machines = append(w.machines, m)
 	}
-	w.ceph.SetDaemons(netip.AddrPortFrom(manager.IP, 6789).String()+"/0", w.machines[4].client.String()+":6789/0")
+	w.ceph.SetManager(netip.AddrPortFrom(manager.IP, 6800).String() + "/7")
+	w.ceph.SetDaemons(w.machines[4].client.String() + ":6789/0")
 }
 
 func (w *world) addVolume(namespace, claim string) {

@@ -55,19 +55,22 @@ func (o *Observer) ceph(ctx context.Context, s *plan.Snapshot) {
 
 // daemons asks for the hosts of Ceph's own daemons where something may have to be fenced that is one of theirs.
 func (o *Observer) daemons(ctx context.Context, s *plan.Snapshot) {
+	for id, cluster := range s.Clusters {
+		if cluster.Error == nil && (plan.MayFenceHost(*s, id) || plan.MayFenceElsewhere(*s, id)) {
+			cluster.Daemons, cluster.DaemonsError = o.daemonHosts(ctx, id)
+			s.Clusters[id] = cluster
+		}
+	}
+}
+
+func (o *Observer) daemonHosts(ctx context.Context, id string) (map[netip.Addr]ceph.Daemon, error) {
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
-	for id, cluster := range s.Clusters {
-		if cluster.Error != nil || !plan.MayFenceHost(*s, id) && !plan.MayFenceElsewhere(*s, id) {
-			continue
-		}
-		conn, err := o.Clusters.Get(ctx, id)
-		if err == nil {
-			cluster.Daemons, err = conn.DaemonHosts(ctx)
-		}
-		cluster.DaemonsError = err
-		s.Clusters[id] = cluster
+	conn, err := o.Clusters.Get(ctx, id)
+	if err != nil {
+		return nil, err
 	}
+	return conn.DaemonHosts(ctx)
 }
 
 // cluster reads one Ceph cluster, and who uses its images into the snapshot's volumes. Each read has a bound of its own, so that

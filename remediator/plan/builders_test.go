@@ -46,7 +46,7 @@ func incident(options ...option) Snapshot {
 		NodeAddressed:  map[string]bool{},
 		Clusters: map[string]Cluster{"c1": {
 			Known: true, Map: ceph.OSDMap{Epoch: 10, FSID: "f51d", Blocklist: map[ceph.Address]time.Time{}},
-			Daemons: map[netip.Addr]string{netip.MustParseAddr("10.0.0.200"): "a monitor"},
+			Daemons: map[netip.Addr]ceph.Daemon{netip.MustParseAddr("10.0.0.200"): ceph.Monitor},
 		}},
 		Health: Health{Nodes: 3, Failed: 1},
 	}

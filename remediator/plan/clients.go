@@ -48,7 +48,8 @@ func (c *sources) has(address ceph.Address) bool { return slices.Contains(c.addr
 // It refuses (S2) when
 //   - Ceph does not tell who uses the image, or a record cannot be read;
 //   - an address is rbd-rescue's own, or is recorded for, or lies on the address of, another node;
-//   - an address is on the host of a daemon of Ceph, which is not the node's own address, and no person has named it;
+//   - an address is on the host of a daemon of Ceph that opens images, which is not the node's own address, and neither ceph-csi nor a person
+//     has named it;
 //   - a watcher or lock owner is nobody's that is known: it may be anybody's;
 //   - the whole host would have to be fenced, and that may not be.
 func clientsOf(s Snapshot, v Volume) (sources, *refusal) {
@@ -212,7 +213,7 @@ func protected(s Snapshot, v Volume, address ceph.Address, named bool) *refusal 
 	if slices.Contains(cluster.Own, address) {
 		return &refusal{v1alpha1.ReasonOwnClient, fmt.Sprintf("client %s of image %s is rbd-rescue's own", address, v.ImageName())}
 	}
-	if cluster.Mirrors[address.IP] && !slices.Contains(s.ownAddresses(), address.IP) {
+	if !named && cluster.Mirrors[address.IP] && !slices.Contains(s.ownAddresses(), address.IP) {
 		return &refusal{v1alpha1.ReasonCephDaemonHost, fmt.Sprintf(
 			"client %s of image %s is on the host of an rbd-mirror daemon, which is not node %s", address, v.ImageName(), s.NodeName)}
 	}
@@ -230,14 +231,14 @@ func protected(s Snapshot, v Volume, address ceph.Address, named bool) *refusal 
 	return nil
 }
 
-// daemonsClient refuses a client that is not on the node's own address, and may be that of a daemon of Ceph: managers open
-// images themselves. A person who has named this very client knows whose it is.
+// daemonsClient refuses a client that is not on the node's own address, and may be that of a daemon of Ceph that opens images
+// itself. Where ceph-csi says that the node uses the image from there, the daemon lives on the node, too.
 func daemonsClient(s Snapshot, v Volume, address ceph.Address) *refusal {
 	cluster := s.Clusters[v.ClusterID]
 	if r := daemonsUnknown(cluster); r != nil {
 		return r
 	}
-	if daemon := cluster.Daemons[address.IP]; daemon != "" {
+	if daemon := cluster.Daemons[address.IP]; daemon.OpensImages() && v.Use.Staged[s.NodeName] != address.IP {
 		return &refusal{v1alpha1.ReasonCephDaemonHost, fmt.Sprintf(
 			"client %s of image %s is on the host of %s, which is not known to be node %s; if it is the node's, make a NodeFence that names it in spec.clients; if not, take it out of annotation %s of PersistentVolume %s",
 			address, v.ImageName(), daemon, s.NodeName, v1alpha1.AnnotationClients, v.Name)}

@@ -8,6 +8,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/rbd-rescue/rbd-rescue/api/v1alpha1"
+	"github.com/rbd-rescue/rbd-rescue/ceph"
 )
 
 // elsewhere is a client on no address that node-a reports: on a storage network, or a manager's.
@@ -18,7 +19,7 @@ func recordedClient(address string) option {
 }
 
 func daemonAt(ip string) option {
-	return func(s *Snapshot) { s.Clusters["c1"].Daemons[netip.MustParseAddr(ip)] = "a manager" }
+	return func(s *Snapshot) { s.Clusters["c1"].Daemons[netip.MustParseAddr(ip)] = ceph.Manager }
 }
 
 func noDaemons(err error) option {
@@ -40,6 +41,18 @@ func TestNextOfAClientWhereADaemonOfCephMayLive(t *testing.T) {
 		},
 		"S2: refuses while the hosts of daemons are not known yet": {
 			snapshot: incident(recordedClient(elsewhere), noDaemons(nil)), want: unreachable,
+		},
+		"fences a recorded client on the host of a daemon that opens no image": {
+			snapshot: incident(recordedClient(elsewhere), func(s *Snapshot) {
+				s.Clusters["c1"].Daemons[netip.MustParseAddr("192.168.7.1")] = ceph.ObjectStore
+			}),
+			want: fencingWith(elsewhere),
+		},
+		"fences a recorded client on a manager's host that ceph-csi calls the node's": {
+			snapshot: incident(recordedClient(elsewhere), daemonAt("192.168.7.1"), func(s *Snapshot) {
+				s.Volumes[0].Use.Staged = map[string]netip.Addr{"node-a": netip.MustParseAddr("192.168.7.1")}
+			}),
+			want: fencingWith(elsewhere),
 		},
 		"fences a recorded client elsewhere, where no daemon lives": {
 			snapshot: incident(recordedClient(elsewhere)), want: fencingWith(elsewhere),

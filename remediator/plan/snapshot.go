@@ -105,7 +105,7 @@ type Cluster struct {
 	BarrierError error
 	// Daemons are the hosts of the cluster's own daemons; read only where a whole host may have to be fenced, or a client that is
 	// not on the node's own address.
-	Daemons map[netip.Addr]string
+	Daemons map[netip.Addr]ceph.Daemon
 	// DaemonsError says why they could not be read.
 	DaemonsError error
 }

@@ -128,7 +128,7 @@ func (c *Controller) look(ctx context.Context, v volume.Volume, pv *corev1.Persi
 	if err != nil {
 		return s, err
 	}
-	s.watchers = use.Watchers
+	s.watchers, s.staged = use.Watchers, use.Staged
 	if use.Mirrored {
 		if s.mirrors, err = cluster.MirrorHosts(ctx); err != nil {
 			return s, err

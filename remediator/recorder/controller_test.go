@@ -83,7 +83,7 @@ func look(t *testing.T, storage *cephtest.Cluster, objects ...client.Object) (v1
 func TestAWatcherOnTheHostOfACephDaemonIsNotRecorded(t *testing.T) {
 	t.Parallel()
 	a := node("a", "10.0.0.1", "boot-1", corev1.ConditionTrue)
-	const onDaemonHost = "10.0.0.101:0/7" // where cephtest's monitor lives
+	const onDaemonHost = "10.0.0.101:0/7" // where the manager lives
 	for name, test := range map[string]struct {
 		watchers []string
 		objects  []client.Object
@@ -119,6 +119,7 @@ func TestAWatcherOnTheHostOfACephDaemonIsNotRecorded(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			storage := cephtest.New(clocktesting.NewFakePassiveClock(time.Date(2026, 11, 23, 3, 0, 0, 0, time.UTC)))
+			storage.SetManager("10.0.0.101:6800/7")
 			storage.Watch(image, test.watchers...)
 			if test.failing != "" {
 				storage.FailNext(test.failing, ceph.ErrInDoubt)

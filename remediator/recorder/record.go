@@ -34,7 +34,9 @@ type sighting struct {
 	mirrors      map[netip.Addr]bool
 	mayBeMirrors bool
 	// daemons are the hosts of Ceph's own daemons; read only where a watcher is unplaced.
-	daemons map[netip.Addr]string
+	daemons map[netip.Addr]ceph.Daemon
+	// staged are the hosts from which ceph-csi says that its nodes use the image, by the node's name.
+	staged map[string]netip.Addr
 }
 
 // next gives the record after a sighting, and whether for every attached node it has the clients of the current boot, looked
@@ -42,8 +44,8 @@ type sighting struct {
 //
 // A watcher belongs to a node if it lies on an address of that node and of no other, or if the volume is attached to
 // that node alone and the watcher can be nobody else's: not rbd-rescue's, not on the address of another node, not
-// recorded for another node of this volume, not on the host of a daemon of Ceph: rbd-mirror opens images, and so do managers (a
-// flatten, a scheduled snapshot). Only nodes that are Ready are recorded: after a failure a watcher may be anybody's (rook#14832).
+// recorded for another node of this volume, not on the host of a daemon of Ceph that opens images (a manager: a flatten, a scheduled
+// snapshot; a gateway; rbd-mirror), unless ceph-csi says that the node uses the image from there. Only nodes that are Ready are recorded: after a failure a watcher may be anybody's (rook#14832).
 //
 // That a node has booted is noted at once, Ready or not, with no client yet: should its Node object go, the record alone tells
 // which boot it was (S3).
@@ -149,7 +151,7 @@ func (s sighting) belongs(address ceph.Address, node *corev1.Node) bool {
 		return true
 	case s.mirrors[address.IP] || s.mayBeMirrors:
 		return false
-	case s.daemons[address.IP] != "":
+	case s.daemons[address.IP].OpensImages() && s.staged[node.Name] != address.IP:
 		return false
 	default:
 		return len(s.attached) == 1

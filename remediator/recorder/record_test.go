@@ -89,15 +89,24 @@ func TestNextRecord(t *testing.T) {
 		"S2: leaves out a client on the host of another daemon of Ceph": {
 			seen: sighting{
 				attached: []*corev1.Node{a}, watchers: watchers("10.0.0.1:0/42", "10.1.0.8:0/7"),
-				daemons: map[netip.Addr]string{netip.MustParseAddr("10.1.0.8"): "a manager"},
+				daemons: map[netip.Addr]ceph.Daemon{netip.MustParseAddr("10.1.0.8"): ceph.Manager},
 			},
 			want:     v1alpha1.ClientRecord{"a": clientsOf("boot-1", "10.0.0.1:0/42")},
+			complete: true,
+		},
+		"records a client on the host of a daemon that opens no image, or that ceph-csi calls the node's": {
+			seen: sighting{
+				attached: []*corev1.Node{a}, watchers: watchers("192.168.7.1:0/42", "192.168.7.2:0/43"),
+				daemons: map[netip.Addr]ceph.Daemon{netip.MustParseAddr("192.168.7.1"): ceph.ObjectStore, netip.MustParseAddr("192.168.7.2"): ceph.Manager},
+				staged:  map[string]netip.Addr{"a": netip.MustParseAddr("192.168.7.2")},
+			},
+			want:     v1alpha1.ClientRecord{"a": clientsOf("boot-1", "192.168.7.1:0/42", "192.168.7.2:0/43")},
 			complete: true,
 		},
 		"records a watcher on the node's own address though a daemon of Ceph lives there": {
 			seen: sighting{
 				attached: []*corev1.Node{a}, watchers: watchers("10.0.0.1:0/42"),
-				daemons: map[netip.Addr]string{netip.MustParseAddr("10.0.0.1"): "an OSD"},
+				daemons: map[netip.Addr]ceph.Daemon{netip.MustParseAddr("10.0.0.1"): ceph.Manager},
 			},
 			want:     v1alpha1.ClientRecord{"a": clientsOf("boot-1", "10.0.0.1:0/42")},
 			complete: true,

@@ -34,11 +34,11 @@ func TestRescueOfARecordedClientOnAStorageNetwork(t *testing.T) {
 }
 
 // S2: it may be the daemon's, recorded before anybody knew.
-func TestRescueFencesNoRecordedClientOnTheHostOfACephDaemon(t *testing.T) {
+func TestRescueFencesNoRecordedClientOnTheHostOfAManager(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	w.ceph.Watch(image)
-	w.ceph.SetDaemons("10.0.0.1:6789/0")
+	w.ceph.SetManager("10.0.0.1:6800/7")
 	w.storageNetwork()
 	if err := w.settle(w.controller()); err != nil {
 		t.Fatal(err)

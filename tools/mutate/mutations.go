@@ -76,7 +76,7 @@ var mutations = []mutation{
 	},
 	{
 		"S2", "a client on the host of a Ceph daemon is recorded", "remediator/recorder/record.go",
-		`case s.daemons[address.IP] != "":`, "case false:",
+		"case s.daemons[address.IP].OpensImages() && s.staged[node.Name] != address.IP:", "case false:",
 	},
 	{
 		"S3", "a boot is noted only with its first client", "remediator/recorder/record.go",
@@ -96,7 +96,7 @@ var mutations = []mutation{
 	},
 	{
 		"S2", "a client on the host of a Ceph daemon may be fenced", plan + "clients.go",
-		`if daemon := cluster.Daemons[address.IP]; daemon != "" {`, `if daemon := cluster.Daemons[address.IP]; daemon == "nobody" {`,
+		"daemon.OpensImages() && v.Use.Staged", "daemon == \"nobody\" && v.Use.Staged",
 	},
 	{
 		"S2", "the host of a Ceph daemon may be fenced", plan + "host.go",
@@ -172,7 +172,7 @@ var mutations = []mutation{
 	},
 	{
 		"S2", "an rbd-mirror daemon on record is fenced", plan + "clients.go",
-		"if cluster.Mirrors[address.IP] && !slices", "if false && !slices",
+		"if !named && cluster.Mirrors[address.IP] && !slices", "if false && !slices",
 	},
 	{
 		"S1", "an rbd-mirror daemon's watch makes the node's clients known", plan + "clients.go",
