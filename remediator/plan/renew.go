@@ -32,7 +32,8 @@ func entriesToWrite(s Snapshot, status v1alpha1.NodeFenceStatus, acts bool) []Ad
 		if err != nil || !cluster.Known || cluster.Error != nil || listed(cluster, address, s.Now.Add(entryTTL/2)) {
 			continue
 		}
-		if !c.Kept && !listed(cluster, address, s.Now) && !(acts && wantedBy(status, c)) {
+		first := acts && wantedBy(status, c)
+		if !c.Kept && !first && !listed(cluster, address, s.Now) {
 			continue
 		}
 		at := slices.IndexFunc(steps, func(step AddToBlocklist) bool { return step.ClusterID == c.ClusterID })

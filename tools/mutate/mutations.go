@@ -116,7 +116,7 @@ var mutations = []mutation{
 	},
 	{
 		"S2", "a node that came back is fenced all the same", plan + "renew.go",
-		"&& !(acts && wantedBy(status, c)) {", "&& !wantedBy(status, c) {",
+		"first := acts && wantedBy(status, c)", "first := wantedBy(status, c)",
 	},
 	{
 		"S2", "what the cache says of the node is good enough", rescuer + "execute.go",
@@ -160,7 +160,7 @@ var mutations = []mutation{
 	},
 	{
 		"S2", "an entry is written though no volume needs it any more", plan + "renew.go",
-		"&& !(acts && wantedBy(status, c)) {", "&& !acts {",
+		"first := acts && wantedBy(status, c)", "first := acts",
 	},
 	{
 		"S2", "an incident ends while an entry may still arrive", plan + "renew.go",
