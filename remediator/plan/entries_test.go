@@ -195,3 +195,18 @@ func TestNextKeepsTheEntryOfAVolumeThatWasReleasedBeforeAllPoolsHadConfirmed(t *
 		t.Errorf("S4: %v", got)
 	}
 }
+
+// What was announced as fenced stays so, though nothing has left the node yet: Ceph still shows the watch.
+func TestNextKeepsAnEntryThatWasProven(t *testing.T) {
+	t.Parallel()
+	s := incident(proven, watcherAt(deadClient))
+	s.Fence.Status = Next(s).Status
+	if got := s.Fence.Status; got.Volumes[0].Phase != v1alpha1.VolumeHeld || got.Times.FencedAt == nil {
+		t.Fatalf("it is not so: %+v", got)
+	}
+	nodeReady("boot-1")(&s)
+	noEntry(&s)
+	if got := steps(Next(s).Steps); !slices.Contains(got, fence) {
+		t.Errorf("S4: %v", got)
+	}
+}

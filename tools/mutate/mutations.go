@@ -192,7 +192,7 @@ var mutations = []mutation{
 	},
 	{
 		"S9", "two incidents of one node leave the entry to each other", plan + "lift.go",
-		"if rebooted || overridden(nf) {", "if false {",
+		"if rebooted || overridden(nf) {", "if false && (rebooted || overridden(nf)) {",
 	},
 	{
 		"S4", "entries live for an hour", plan + "renew.go",
