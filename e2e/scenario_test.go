@@ -252,10 +252,10 @@ func (s *scenario) reaches(node string, phase v1alpha1.NodeFencePhase) *v1alpha1
 	return reached
 }
 
-// told waits for an event with this reason on an object.
+// told waits for an event with this reason on an object. Ceph may have been given 10 s to answer before.
 func (s *scenario) told(reason, kind, name string) {
 	s.Helper()
-	s.eventually(15*time.Second, fmt.Sprintf("event %s on %s %s", reason, kind, name), func() (bool, error) {
+	s.eventually(30*time.Second, fmt.Sprintf("event %s on %s %s", reason, kind, name), func() (bool, error) {
 		var list eventsv1.EventList
 		if err := s.lab.Client.List(s.ctx, &list); err != nil {
 			return false, err
@@ -299,6 +299,9 @@ func (s *scenario) heal() {
 		s.Errorf("listing NodeFences: %v", err)
 	}
 	for name, node := range s.nodes() {
+		if err := s.lab.Network.Restore(ctx, name); err != nil {
+			s.Errorf("restoring the network of %s: %v", name, err)
+		}
 		if object, err := s.lab.Node(ctx, name); err == nil && volume.Ready(object) && !slices.Contains(fenced, name) {
 			continue
 		}
