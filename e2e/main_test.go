@@ -12,11 +12,11 @@ import (
 	"github.com/rbd-rescue/rbd-rescue/e2e/lab"
 )
 
-// nodes fail in scenarios, each in one at a time; applications move to the spares. As many of both, so that Kubernetes goes on
+// nodes fail in scenarios, each in one at a time; applications move to the spares. These are many, so that Kubernetes goes on
 // evicting pods: it stops where 55 % of the nodes are gone (facts/kubernetes.md §1.1).
 var (
-	nodes  = []string{"node-a", "node-b", "node-c", "node-d"}
-	spares = []string{"spare-a", "spare-b", "spare-c", "spare-d"}
+	nodes  = []string{"node-a", "node-b", "node-c", "node-d", "node-e", "node-f"}
+	spares = []string{"spare-a", "spare-b", "spare-c", "spare-d", "spare-e", "spare-f", "spare-g", "spare-h"}
 )
 
 // shared is the lab of all scenarios, each on namespaces of its own.

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -52,14 +53,21 @@ func (s *scenario) anotherNamespace(suffix string, mode v1alpha1.Mode) string {
 // deadlines. Keys are nodes; empty for the whole lab.
 var broken sync.Map
 
-// inUse keeps scenarios apart that fail the same node.
-var inUse = func() map[string]*sync.Mutex {
-	locks := map[string]*sync.Mutex{}
-	for _, node := range nodes {
-		locks[node] = &sync.Mutex{}
-	}
-	return locks
-}()
+// free are the nodes that no scenario fails. One that did not heal does not come back; it is closed when none is left.
+var (
+	free = func() chan string {
+		free := make(chan string, len(nodes))
+		for _, node := range nodes {
+			free <- node
+		}
+		return free
+	}()
+	left = func() *atomic.Int32 {
+		left := &atomic.Int32{}
+		left.Store(int32(len(nodes)))
+		return left
+	}()
+)
 
 // begin makes a namespace of its own for a scenario that has the lab to itself. At the end every part is brought back and every
 // fence lifted, so that the next scenario starts on a healthy cluster.
@@ -68,12 +76,21 @@ func begin(t *testing.T, mode v1alpha1.Mode) *scenario {
 	return beginWith(t, mode, "")
 }
 
-// beginOn is for a scenario that fails this node and no other part of the lab: it runs beside those on other nodes.
-func beginOn(t *testing.T, node string, mode v1alpha1.Mode) *scenario {
+// beginOnNode is for a scenario that fails one node and no other part of the lab: it runs beside those on other nodes.
+func beginOnNode(t *testing.T, mode v1alpha1.Mode) *scenario {
 	t.Helper()
 	t.Parallel()
-	inUse[node].Lock()
-	t.Cleanup(inUse[node].Unlock)
+	node, ok := <-free
+	if !ok {
+		t.Fatal("not tried: no node healed after the scenarios before")
+	}
+	t.Cleanup(func() {
+		if _, is := broken.Load(node); !is {
+			free <- node
+		} else if left.Add(-1) == 0 {
+			close(free)
+		}
+	})
 	return beginWith(t, mode, node)
 }
 
