@@ -205,20 +205,20 @@ func TestForgedAnnotation(t *testing.T) {
 
 // Ceph's monitor is down during the failure: nothing is released until it is back.
 func TestMonitorDownDuringTheFailure(t *testing.T) {
-	s := begin(t, v1alpha1.ModeRescue)
-	db := s.workload("db", "node-c", true, patience)
-	s.must(s.lab.Ceph.StopMon(s.ctx))
-	s.must(s.lab.Nodes["node-c"].Kill())
-	s.notReady("node-c")
-	s.told(v1alpha1.ReasonCephUnreachable, "Node", "node-c")
+	s := beginApart(t, "apart-a", v1alpha1.ModeRescue)
+	db := s.workload("db", s.node, true, patience)
+	s.must(s.ceph.StopMon(s.ctx))
+	s.must(s.lab.Nodes[s.node].Kill())
+	s.notReady(s.node)
+	s.told(v1alpha1.ReasonCephUnreachable, "Node", s.node)
 	pods := s.pods(db)
 	if len(pods) != 1 || !volume.Terminating(&pods[0]) {
 		t.Errorf("released without a fence: %v", pods)
 	}
-	s.must(s.lab.Ceph.StartMon(s.ctx))
-	s.runsElsewhere(db, "node-c")
-	s.wrote(db, "node-c")
-	s.reaches("node-c", v1alpha1.PhaseRecovered)
+	s.must(s.ceph.StartMon(s.ctx))
+	s.runsElsewhere(db, s.node)
+	s.wrote(db, s.node)
+	s.reaches(s.node, v1alpha1.PhaseRecovered)
 	s.proveData(db)
 }
 
@@ -244,17 +244,17 @@ func TestNodeBackBeforeTheFence(t *testing.T) {
 
 // Demand is there, but Ceph is not, and the node comes back meanwhile: nothing was done, and that is told.
 func TestNodeBackWhileCephIsUnreachable(t *testing.T) {
-	s := begin(t, v1alpha1.ModeRescue)
-	db := s.workload("db", "node-b", true, patience)
-	s.must(s.lab.Ceph.StopMon(s.ctx))
-	s.must(s.lab.Network.Cut(s.ctx, "node-b", network.API))
-	s.notReady("node-b")
-	s.told(v1alpha1.ReasonCephUnreachable, "Node", "node-b")
-	s.must(s.lab.Network.Restore(s.ctx, "node-b"))
-	s.reaches("node-b", v1alpha1.PhaseCancelled)
-	s.told(v1alpha1.ReasonFenceCancelled, "Node", "node-b")
-	s.must(s.lab.Ceph.StartMon(s.ctx))
-	if listed, err := s.lab.Ceph.Blocklist(s.ctx); err != nil || len(listed) > 0 {
+	s := beginApart(t, "apart-b", v1alpha1.ModeRescue)
+	db := s.workload("db", s.node, true, patience)
+	s.must(s.ceph.StopMon(s.ctx))
+	s.must(s.lab.Network.Cut(s.ctx, s.node, network.API))
+	s.notReady(s.node)
+	s.told(v1alpha1.ReasonCephUnreachable, "Node", s.node)
+	s.must(s.lab.Network.Restore(s.ctx, s.node))
+	s.reaches(s.node, v1alpha1.PhaseCancelled)
+	s.told(v1alpha1.ReasonFenceCancelled, "Node", s.node)
+	s.must(s.ceph.StartMon(s.ctx))
+	if listed, err := s.ceph.Blocklist(s.ctx); err != nil || len(listed) > 0 {
 		t.Errorf("something is cut off: %v (%v)", listed, err)
 	}
 	s.proveData(db)

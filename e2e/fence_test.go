@@ -262,12 +262,12 @@ func TestNodeObjectDeleted(t *testing.T) {
 	s.proveData(db, vm)
 }
 
-// Two thirds of the nodes are gone at once, and back: nothing is fenced.
+// Three quarters of the nodes are gone at once, and back: nothing is fenced.
 func TestBreakerOpensAndCloses(t *testing.T) {
 	s := begin(t, v1alpha1.ModeRescue)
 	db := s.workload("db", "node-a", true, 5*time.Minute)
 	s.must(s.lab.Rescue.Configure(s.ctx, map[string]any{"maxFailedNodes": "50%"}))
-	lost := slices.Concat(nodes, spares[:len(spares)/2])
+	lost := slices.Concat(nodes, apart, spares[:len(spares)/2])
 	for _, node := range lost {
 		s.must(s.lab.Network.Cut(s.ctx, node, network.API))
 	}

@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"slices"
 	"testing"
 	"time"
 
@@ -18,6 +19,9 @@ var (
 	nodes  = []string{"node-a", "node-b", "node-c", "node-d", "node-e", "node-f"}
 	spares = []string{"spare-a", "spare-b", "spare-c", "spare-d", "spare-e", "spare-f", "spare-g", "spare-h"}
 )
+
+// apart are for scenarios that take Ceph away, one at a time: their volumes are in a cluster that no other scenario needs.
+var apart = []string{"apart-a", "apart-b", "apart-c"}
 
 // shared is the lab of all scenarios, each on namespaces of its own.
 var shared *lab.Lab
@@ -32,7 +36,9 @@ func run(m *testing.M) int {
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Minute)
 	defer cancel()
 	var err error
-	shared, err = lab.Start(ctx, lab.Options{Nodes: nodes, Spares: spares, Progress: os.Stdout})
+	shared, err = lab.Start(ctx, lab.Options{
+		Nodes: slices.Concat(nodes, apart), Spares: spares, SecondCeph: "lab-two", Progress: os.Stdout,
+	})
 	defer func() {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()

@@ -1,8 +1,8 @@
 package e2e
 
 import (
+	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -33,7 +33,9 @@ type scenario struct {
 	ctx context.Context
 	lab *lab.Lab
 	// node that the scenario fails; empty if it has the whole lab.
-	node      string
+	node string
+	// ceph holds its volumes.
+	ceph      *lab.Site
 	namespace string
 	began     time.Time
 	// others are further namespaces of the scenario.
@@ -69,6 +71,9 @@ var (
 	}()
 )
 
+// apartInUse keeps scenarios from each other that take Ceph away.
+var apartInUse sync.Mutex
+
 // begin makes a namespace of its own for a scenario that has the lab to itself. At the end every part is brought back and every
 // fence lifted, so that the next scenario starts on a healthy cluster.
 func begin(t *testing.T, mode v1alpha1.Mode) *scenario {
@@ -94,6 +99,18 @@ func beginOnNode(t *testing.T, mode v1alpha1.Mode) *scenario {
 	return beginWith(t, mode, node)
 }
 
+// beginApart is for a scenario that fails this node and the second Ceph cluster, which holds its volumes. That Ceph cannot be
+// reached is told once an hour of a node: a scenario that waits for it needs a node of its own.
+func beginApart(t *testing.T, node string, mode v1alpha1.Mode) *scenario {
+	t.Helper()
+	t.Parallel()
+	apartInUse.Lock()
+	t.Cleanup(apartInUse.Unlock)
+	s := beginWith(t, mode, node)
+	s.ceph = s.lab.SecondCeph
+	return s
+}
+
 func beginWith(t *testing.T, mode v1alpha1.Mode, node string) *scenario {
 	t.Helper()
 	for _, part := range []string{"", node} {
@@ -102,7 +119,7 @@ func beginWith(t *testing.T, mode v1alpha1.Mode, node string) *scenario {
 		}
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
-	s := &scenario{T: t, ctx: ctx, lab: shared, node: node, began: time.Now()}
+	s := &scenario{T: t, ctx: ctx, lab: shared, node: node, ceph: shared.Ceph, began: time.Now()}
 	s.namespace = strings.ToLower(strings.ReplaceAll(strings.TrimPrefix(t.Name(), "Test"), "/", "-"))
 	s.namespace = s.namespace[:min(len(s.namespace), 40)]
 	t.Cleanup(func() {
@@ -157,6 +174,7 @@ func (s *scenario) workload(name, on string, statefulSet bool, wait time.Duratio
 
 func (s *scenario) workloadOf(options lab.WorkloadOptions) *lab.Workload {
 	s.Helper()
+	options.Ceph = cmp.Or(options.Ceph, s.ceph)
 	w, err := s.lab.MakeWorkload(s.ctx, options)
 	s.must(err)
 	name, on := options.Name, options.On
@@ -305,6 +323,10 @@ func (s *scenario) heal() {
 		if err := s.lab.Heal(ctx); err != nil {
 			s.Errorf("healing the lab: %v", err)
 		}
+	} else if s.ceph != s.lab.Ceph {
+		if err := s.ceph.Heal(ctx); err != nil {
+			s.Errorf("healing the second Ceph cluster: %v", err)
+		}
 	}
 	for _, name := range s.namespaces() {
 		if err := s.lab.Client.Delete(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}); err != nil {
@@ -328,7 +350,7 @@ func (s *scenario) heal() {
 	}
 	s.eventually(90*time.Second, "every node of it is healthy, no fence and no pod is left", s.healed)
 	if s.node == "" {
-		if err := errors.Join(s.lab.Rescue.Reset(ctx), s.lab.RemoveSites(ctx)); err != nil {
+		if err := s.lab.Rescue.Reset(ctx); err != nil {
 			s.Fatalf("resetting the remediator: %v", err)
 		}
 	}
