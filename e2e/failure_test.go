@@ -13,15 +13,15 @@ import (
 
 // The host is dead: all processes of the node are gone at once.
 func TestHostDead(t *testing.T) {
-	s := beginOn(t, "node-a", v1alpha1.ModeRescue)
-	db := s.workload("db", "node-a", true, patience)
-	web := s.workload("web", "node-a", false, patience)
-	s.must(s.lab.Nodes["node-a"].Kill())
-	s.movesAway("node-a", db, web)
-	s.reaches("node-a", v1alpha1.PhaseRecovered)
+	s := beginOnNode(t, v1alpha1.ModeRescue)
+	db := s.workload("db", s.node, true, patience)
+	web := s.workload("web", s.node, false, patience)
+	s.must(s.lab.Nodes[s.node].Kill())
+	s.movesAway(s.node, db, web)
+	s.reaches(s.node, v1alpha1.PhaseRecovered)
 	for _, reason := range []string{v1alpha1.ReasonFenceStarted, v1alpha1.ReasonNodeFenced} {
-		s.told(reason, "Node", "node-a")
-		s.told(reason, "NodeFence", "node-a")
+		s.told(reason, "Node", s.node)
+		s.told(reason, "NodeFence", s.node)
 	}
 	s.told(v1alpha1.ReasonVolumeHeld, "Pod", "web")
 	s.told(v1alpha1.ReasonPodForceDeleted, "Pod", "db-0")
@@ -32,66 +32,66 @@ func TestHostDead(t *testing.T) {
 
 // The host is frozen for longer than a watch lives, and thaws after the take-over: without a fence its writes would land.
 func TestHostFrozenUntilItsWatchIsGone(t *testing.T) {
-	s := beginOn(t, "node-b", v1alpha1.ModeRescue)
-	db := s.workload("db", "node-b", true, 35*time.Second)
-	s.must(s.lab.Nodes["node-b"].Freeze())
-	s.notReady("node-b")
+	s := beginOnNode(t, v1alpha1.ModeRescue)
+	db := s.workload("db", s.node, true, 35*time.Second)
+	s.must(s.lab.Nodes[s.node].Freeze())
+	s.notReady(s.node)
 	s.eventually(45*time.Second, "rbd status shows no watcher", func() (bool, error) {
 		watchers, err := s.lab.Ceph.Watchers(s.ctx, "kubernetes", db.Image)
 		return len(watchers) == 0, err
 	})
-	if nf, err := s.fence("node-b"); err != nil || nf != nil {
+	if nf, err := s.fence(s.node); err != nil || nf != nil {
 		t.Fatalf("fenced before Kubernetes wanted anything moved: %v, %v", nf, err)
 	}
-	s.runsElsewhere(db, "node-b")
-	s.wrote(db, "node-b")
-	s.must(s.lab.Nodes["node-b"].Thaw())
-	s.refused(db, "node-b")
-	s.told(v1alpha1.ReasonNodeStillFenced, "Node", "node-b")
+	s.runsElsewhere(db, s.node)
+	s.wrote(db, s.node)
+	s.must(s.lab.Nodes[s.node].Thaw())
+	s.refused(db, s.node)
+	s.told(v1alpha1.ReasonNodeStillFenced, "Node", s.node)
 	s.proveData(db)
 }
 
 // The kubelet is dead, and the container goes on writing: "host available" in the old runbook.
 func TestKubeletDeadWriterAlive(t *testing.T) {
-	s := beginOn(t, "node-c", v1alpha1.ModeRescue)
-	db := s.workload("db", "node-c", true, patience)
-	s.must(s.lab.Nodes["node-c"].KillKubelet())
-	s.movesAway("node-c", db)
-	s.refused(db, "node-c")
-	s.reaches("node-c", v1alpha1.PhaseRecovered)
+	s := beginOnNode(t, v1alpha1.ModeRescue)
+	db := s.workload("db", s.node, true, patience)
+	s.must(s.lab.Nodes[s.node].KillKubelet())
+	s.movesAway(s.node, db)
+	s.refused(db, s.node)
+	s.reaches(s.node, v1alpha1.PhaseRecovered)
 	s.proveData(db)
 }
 
 // The node cannot reach the API, but Ceph: it writes until the very moment of the fence.
 func TestAPILinkCut(t *testing.T) {
-	s := beginOn(t, "node-d", v1alpha1.ModeRescue)
-	web := s.workload("web", "node-d", false, patience)
-	s.must(s.lab.Network.Cut(s.ctx, "node-d", network.API))
-	s.movesAway("node-d", web)
-	s.refused(web, "node-d")
-	s.must(s.lab.Network.Restore(s.ctx, "node-d"))
-	s.told(v1alpha1.ReasonNodeStillFenced, "Node", "node-d")
+	s := beginOnNode(t, v1alpha1.ModeRescue)
+	web := s.workload("web", s.node, false, patience)
+	s.must(s.lab.Network.Cut(s.ctx, s.node, network.API))
+	s.movesAway(s.node, web)
+	s.refused(web, s.node)
+	s.must(s.lab.Network.Restore(s.ctx, s.node))
+	s.told(v1alpha1.ReasonNodeStillFenced, "Node", s.node)
 	s.proveData(web)
 }
 
 // The node reaches nothing, and comes back with the same boot: it stays fenced.
 func TestAllLinksCutThenRestored(t *testing.T) {
-	s := beginOn(t, "node-a", v1alpha1.ModeRescue)
-	db := s.workload("db", "node-a", true, patience)
-	s.must(s.lab.Network.Cut(s.ctx, "node-a", network.All))
-	s.movesAway("node-a", db)
-	s.must(s.lab.Network.Restore(s.ctx, "node-a"))
-	s.eventually(60*time.Second, "node-a is Ready again", func() (bool, error) {
-		node, err := s.lab.Node(s.ctx, "node-a")
+	s := beginOnNode(t, v1alpha1.ModeRescue)
+	db := s.workload("db", s.node, true, patience)
+	s.must(s.lab.Network.Cut(s.ctx, s.node, network.All))
+	s.movesAway(s.node, db)
+	s.must(s.lab.Network.Restore(s.ctx, s.node))
+	s.eventually(60*time.Second, s.node+" is Ready again", func() (bool, error) {
+		node, err := s.lab.Node(s.ctx, s.node)
 		return err == nil && volume.Ready(node), err
 	})
-	s.told(v1alpha1.ReasonNodeStillFenced, "Node", "node-a")
-	node, err := s.lab.Node(s.ctx, "node-a")
+	s.told(v1alpha1.ReasonNodeStillFenced, "Node", s.node)
+	node, err := s.lab.Node(s.ctx, s.node)
 	s.must(err)
 	if !hasTaint(node, v1alpha1.TaintFenced) {
 		t.Error("the taint is gone although the old boot still runs")
 	}
-	nf := s.reaches("node-a", v1alpha1.PhaseRecovered)
+	nf := s.reaches(s.node, v1alpha1.PhaseRecovered)
 	if none, err := s.noClientListed(nf); err != nil || none {
 		t.Errorf("the entries are gone although the old boot still runs (%v)", err)
 	}
@@ -141,40 +141,40 @@ func TestWebhookDown(t *testing.T) {
 
 // The node is rebooted: the fence is lifted, and the node can map images again.
 func TestReboot(t *testing.T) {
-	s := beginOn(t, "node-d", v1alpha1.ModeRescue)
-	db := s.workload("db", "node-d", true, patience)
-	s.must(s.lab.Nodes["node-d"].Kill())
-	s.notReady("node-d")
-	s.runsElsewhere(db, "node-d")
-	s.reaches("node-d", v1alpha1.PhaseRecovered)
-	s.must(s.lab.Nodes["node-d"].Reboot(s.ctx))
-	nf := s.reaches("node-d", v1alpha1.PhaseLifted)
+	s := beginOnNode(t, v1alpha1.ModeRescue)
+	db := s.workload("db", s.node, true, patience)
+	s.must(s.lab.Nodes[s.node].Kill())
+	s.notReady(s.node)
+	s.runsElsewhere(db, s.node)
+	s.reaches(s.node, v1alpha1.PhaseRecovered)
+	s.must(s.lab.Nodes[s.node].Reboot(s.ctx))
+	nf := s.reaches(s.node, v1alpha1.PhaseLifted)
 	if none, err := s.noClientListed(nf); err != nil || !none {
 		t.Errorf("entries are left after the lift (%v)", err)
 	}
-	s.told(v1alpha1.ReasonFenceLifted, "Node", "node-d")
+	s.told(v1alpha1.ReasonFenceLifted, "Node", s.node)
 	s.eventually(10*time.Second, "the taint is gone", func() (bool, error) {
-		node, err := s.lab.Node(s.ctx, "node-d")
+		node, err := s.lab.Node(s.ctx, s.node)
 		return err == nil && !hasTaint(node, v1alpha1.TaintFenced), err
 	})
-	again := s.workload("again", "node-d", false, patience)
+	again := s.workload("again", s.node, false, patience)
 	s.wrote(again, "")
 	s.proveData(db, again)
 }
 
 // A namespace that did not opt in stays as Kubernetes leaves it.
 func TestNotOptedIn(t *testing.T) {
-	s := beginOn(t, "node-c", v1alpha1.ModeOff)
-	db := s.workload("db", "node-c", true, patience)
-	s.must(s.lab.Nodes["node-c"].Kill())
-	s.notReady("node-c")
+	s := beginOnNode(t, v1alpha1.ModeOff)
+	db := s.workload("db", s.node, true, patience)
+	s.must(s.lab.Nodes[s.node].Kill())
+	s.notReady(s.node)
 	s.eventually(30*time.Second, "its pod is Terminating", func() (bool, error) {
 		pods := s.pods(db)
 		return len(pods) == 1 && volume.Terminating(&pods[0]), nil
 	})
 	uid := s.pods(db)[0].UID
 	s.never(10*time.Second, "fenced or deleted", func() (bool, error) {
-		nf, err := s.fence("node-c")
+		nf, err := s.fence(s.node)
 		pods := s.pods(db)
 		_, flagged := pods[0].Labels[v1alpha1.LabelHeld]
 		return nf != nil || len(pods) != 1 || pods[0].UID != uid || flagged, err
@@ -184,20 +184,20 @@ func TestNotOptedIn(t *testing.T) {
 
 // A pod's owner claims that a healthy node holds its volumes: nothing is fenced.
 func TestForgedAnnotation(t *testing.T) {
-	s := beginOn(t, "node-b", v1alpha1.ModeRescue)
-	db := s.workload("db", "node-b", true, patience)
+	s := beginOnNode(t, v1alpha1.ModeRescue)
+	db := s.workload("db", s.node, true, patience)
 	pod := s.pods(db)[0]
 	forged := pod.DeepCopy()
 	forged.Labels[v1alpha1.LabelHeld] = "true"
 	forged.Annotations = map[string]string{
-		v1alpha1.AnnotationHeldVolumes: `[{"claim":"` + s.namespace + `/db","volume":"` + db.Volume + `","node":"node-b"}]`,
+		v1alpha1.AnnotationHeldVolumes: `[{"claim":"` + s.namespace + `/db","volume":"` + db.Volume + `","node":"` + s.node + `"}]`,
 	}
 	s.must(s.lab.Client.Update(s.ctx, forged))
 	s.never(8*time.Second, "fenced", func() (bool, error) {
-		nf, err := s.fence("node-b")
+		nf, err := s.fence(s.node)
 		return nf != nil, err
 	})
-	if node, err := db.RunsOn(s.ctx); err != nil || node != "node-b" {
+	if node, err := db.RunsOn(s.ctx); err != nil || node != s.node {
 		t.Errorf("runs on %q (%v)", node, err)
 	}
 	s.proveData(db)
@@ -205,38 +205,38 @@ func TestForgedAnnotation(t *testing.T) {
 
 // Ceph's monitor is down during the failure: nothing is released until it is back.
 func TestMonitorDownDuringTheFailure(t *testing.T) {
-	s := begin(t, v1alpha1.ModeRescue)
-	db := s.workload("db", "node-c", true, patience)
-	s.must(s.lab.Ceph.StopMon(s.ctx))
-	s.must(s.lab.Nodes["node-c"].Kill())
-	s.notReady("node-c")
-	s.told(v1alpha1.ReasonCephUnreachable, "Node", "node-c")
+	s := beginApart(t, "apart-a", v1alpha1.ModeRescue)
+	db := s.workload("db", s.node, true, patience)
+	s.must(s.ceph.StopMon(s.ctx))
+	s.must(s.lab.Nodes[s.node].Kill())
+	s.notReady(s.node)
+	s.told(v1alpha1.ReasonCephUnreachable, "Node", s.node)
 	pods := s.pods(db)
 	if len(pods) != 1 || !volume.Terminating(&pods[0]) {
 		t.Errorf("released without a fence: %v", pods)
 	}
-	s.must(s.lab.Ceph.StartMon(s.ctx))
-	s.runsElsewhere(db, "node-c")
-	s.wrote(db, "node-c")
-	s.reaches("node-c", v1alpha1.PhaseRecovered)
+	s.must(s.ceph.StartMon(s.ctx))
+	s.runsElsewhere(db, s.node)
+	s.wrote(db, s.node)
+	s.reaches(s.node, v1alpha1.PhaseRecovered)
 	s.proveData(db)
 }
 
 // A node that is Ready again before the fence starts: nothing happens.
 func TestNodeBackBeforeTheFence(t *testing.T) {
-	s := beginOn(t, "node-d", v1alpha1.ModeRescue)
-	db := s.workload("db", "node-d", true, time.Minute)
-	s.must(s.lab.Network.Cut(s.ctx, "node-d", network.API))
-	s.notReady("node-d")
-	s.must(s.lab.Network.Restore(s.ctx, "node-d"))
-	s.eventually(30*time.Second, "node-d is Ready again", func() (bool, error) {
-		node, err := s.lab.Node(s.ctx, "node-d")
+	s := beginOnNode(t, v1alpha1.ModeRescue)
+	db := s.workload("db", s.node, true, time.Minute)
+	s.must(s.lab.Network.Cut(s.ctx, s.node, network.API))
+	s.notReady(s.node)
+	s.must(s.lab.Network.Restore(s.ctx, s.node))
+	s.eventually(30*time.Second, s.node+" is Ready again", func() (bool, error) {
+		node, err := s.lab.Node(s.ctx, s.node)
 		return err == nil && volume.Ready(node), err
 	})
-	if nf, err := s.fence("node-d"); err != nil || nf != nil {
+	if nf, err := s.fence(s.node); err != nil || nf != nil {
 		t.Errorf("fenced without demand: %v (%v)", nf, err)
 	}
-	if node, err := db.RunsOn(s.ctx); err != nil || node != "node-d" {
+	if node, err := db.RunsOn(s.ctx); err != nil || node != s.node {
 		t.Errorf("runs on %q (%v)", node, err)
 	}
 	s.proveData(db)
@@ -244,17 +244,17 @@ func TestNodeBackBeforeTheFence(t *testing.T) {
 
 // Demand is there, but Ceph is not, and the node comes back meanwhile: nothing was done, and that is told.
 func TestNodeBackWhileCephIsUnreachable(t *testing.T) {
-	s := begin(t, v1alpha1.ModeRescue)
-	db := s.workload("db", "node-b", true, patience)
-	s.must(s.lab.Ceph.StopMon(s.ctx))
-	s.must(s.lab.Network.Cut(s.ctx, "node-b", network.API))
-	s.notReady("node-b")
-	s.told(v1alpha1.ReasonCephUnreachable, "Node", "node-b")
-	s.must(s.lab.Network.Restore(s.ctx, "node-b"))
-	s.reaches("node-b", v1alpha1.PhaseCancelled)
-	s.told(v1alpha1.ReasonFenceCancelled, "Node", "node-b")
-	s.must(s.lab.Ceph.StartMon(s.ctx))
-	if listed, err := s.lab.Ceph.Blocklist(s.ctx); err != nil || len(listed) > 0 {
+	s := beginApart(t, "apart-b", v1alpha1.ModeRescue)
+	db := s.workload("db", s.node, true, patience)
+	s.must(s.ceph.StopMon(s.ctx))
+	s.must(s.lab.Network.Cut(s.ctx, s.node, network.API))
+	s.notReady(s.node)
+	s.told(v1alpha1.ReasonCephUnreachable, "Node", s.node)
+	s.must(s.lab.Network.Restore(s.ctx, s.node))
+	s.reaches(s.node, v1alpha1.PhaseCancelled)
+	s.told(v1alpha1.ReasonFenceCancelled, "Node", s.node)
+	s.must(s.ceph.StartMon(s.ctx))
+	if listed, err := s.ceph.Blocklist(s.ctx); err != nil || len(listed) > 0 {
 		t.Errorf("something is cut off: %v (%v)", listed, err)
 	}
 	s.proveData(db)

@@ -21,23 +21,18 @@ import (
 // kernelNode has a real kernel's RBD client in a microVM; the nodes that its applications move to open images by librbd.
 const kernelNode = "node-k"
 
-// The client that users have in production. The node is there for these scenarios alone: it takes its time to boot.
+// The client that users have in production. The node is there for these scenarios alone, which follow each other on it, beside
+// those on other nodes.
 func TestKernelClient(t *testing.T) {
 	if reason := shared.NoKernelNodes(); reason != "" {
 		skip.Loudly(t, "THE KERNEL'S RBD CLIENT IS NOT TESTED: %s", reason)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
-	if err := shared.AddKernelNode(ctx, kernelNode); err != nil {
+	if err := shared.AddKernelNode(ctx, kernelNode); err != nil { // not beside others: they read the list of nodes
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
-		defer cancel()
-		if err := shared.RemoveNode(ctx, kernelNode); err != nil {
-			t.Error(err)
-		}
-	})
+	t.Parallel()
 	t.Run("FreezeAndThaw", kernelFreezesAndThaws)
 	t.Run("ReturnWithoutReboot", kernelReturnsWithoutReboot)
 	t.Run("NeighbourImage", kernelSharesItsClient)
@@ -45,8 +40,8 @@ func TestKernelClient(t *testing.T) {
 
 // The host is frozen until its watch is gone. What the kernel had still to write when it thaws is refused.
 func kernelFreezesAndThaws(t *testing.T) {
-	s := begin(t, v1alpha1.ModeRescue)
-	db := s.writesByKernel(s.namespace, "db", 25*time.Second)
+	s := beginWith(t, v1alpha1.ModeRescue, kernelNode)
+	db := s.writesByKernel(s.namespace, "db", 35*time.Second)
 	address := s.kernelClient(db)
 	s.must(s.lab.Nodes[kernelNode].Freeze())
 	s.notReady(kernelNode)
@@ -69,7 +64,7 @@ func kernelFreezesAndThaws(t *testing.T) {
 // The host loses all links and comes back with the same boot and a mapping that nobody unmaps, since its pod is still wanted
 // there. The kernel then maps nothing (facts/krbd.md), so the fence stays until the host is rebooted.
 func kernelReturnsWithoutReboot(t *testing.T) {
-	s := begin(t, v1alpha1.ModeRescue)
+	s := beginWith(t, v1alpha1.ModeRescue, kernelNode)
 	web := s.anotherNamespace("web", v1alpha1.ModeOff)
 	files := s.writesByKernel(web, "files", 5*time.Minute)
 	db := s.writesByKernel(s.namespace, "db", patience)
@@ -110,7 +105,7 @@ func kernelReturnsWithoutReboot(t *testing.T) {
 
 // Two images of one host have one client: the fence for the one cuts off the other, whose namespace did not opt in.
 func kernelSharesItsClient(t *testing.T) {
-	s := begin(t, v1alpha1.ModeRescue)
+	s := beginWith(t, v1alpha1.ModeRescue, kernelNode)
 	web := s.anotherNamespace("web", v1alpha1.ModeOff)
 	files := s.writesByKernel(web, "files", 5*time.Minute)
 	db := s.writesByKernel(s.namespace, "db", patience)

@@ -6,18 +6,22 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"slices"
 	"testing"
 	"time"
 
 	"github.com/rbd-rescue/rbd-rescue/e2e/lab"
 )
 
-// nodes fail in scenarios, each in one at a time; applications move to the spares. As many of both, so that Kubernetes goes on
+// nodes fail in scenarios, each in one at a time; applications move to the spares. These are many, so that Kubernetes goes on
 // evicting pods: it stops where 55 % of the nodes are gone (facts/kubernetes.md §1.1).
 var (
-	nodes  = []string{"node-a", "node-b", "node-c", "node-d"}
-	spares = []string{"spare-a", "spare-b", "spare-c", "spare-d"}
+	nodes  = []string{"node-a", "node-b", "node-c", "node-d", "node-e", "node-f"}
+	spares = []string{"spare-a", "spare-b", "spare-c", "spare-d", "spare-e", "spare-f", "spare-g", "spare-h"}
 )
+
+// apart are for scenarios that take Ceph away, one at a time: their volumes are in a cluster that no other scenario needs.
+var apart = []string{"apart-a", "apart-b", "apart-c"}
 
 // shared is the lab of all scenarios, each on namespaces of its own.
 var shared *lab.Lab
@@ -32,7 +36,9 @@ func run(m *testing.M) int {
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Minute)
 	defer cancel()
 	var err error
-	shared, err = lab.Start(ctx, lab.Options{Nodes: nodes, Spares: spares, Progress: os.Stdout})
+	shared, err = lab.Start(ctx, lab.Options{
+		Nodes: slices.Concat(nodes, apart), Spares: spares, SecondCeph: "lab-two", Progress: os.Stdout,
+	})
 	defer func() {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()

@@ -1,12 +1,13 @@
 package e2e
 
 import (
+	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -32,7 +33,9 @@ type scenario struct {
 	ctx context.Context
 	lab *lab.Lab
 	// node that the scenario fails; empty if it has the whole lab.
-	node      string
+	node string
+	// ceph holds its volumes.
+	ceph      *lab.Site
 	namespace string
 	began     time.Time
 	// others are further namespaces of the scenario.
@@ -52,14 +55,24 @@ func (s *scenario) anotherNamespace(suffix string, mode v1alpha1.Mode) string {
 // deadlines. Keys are nodes; empty for the whole lab.
 var broken sync.Map
 
-// inUse keeps scenarios apart that fail the same node.
-var inUse = func() map[string]*sync.Mutex {
-	locks := map[string]*sync.Mutex{}
-	for _, node := range nodes {
-		locks[node] = &sync.Mutex{}
-	}
-	return locks
-}()
+// free are the nodes that no scenario fails. One that did not heal does not come back; it is closed when none is left.
+var (
+	free = func() chan string {
+		free := make(chan string, len(nodes))
+		for _, node := range nodes {
+			free <- node
+		}
+		return free
+	}()
+	left = func() *atomic.Int32 {
+		left := &atomic.Int32{}
+		left.Store(int32(len(nodes)))
+		return left
+	}()
+)
+
+// apartInUse keeps scenarios from each other that take Ceph away.
+var apartInUse sync.Mutex
 
 // begin makes a namespace of its own for a scenario that has the lab to itself. At the end every part is brought back and every
 // fence lifted, so that the next scenario starts on a healthy cluster.
@@ -68,13 +81,34 @@ func begin(t *testing.T, mode v1alpha1.Mode) *scenario {
 	return beginWith(t, mode, "")
 }
 
-// beginOn is for a scenario that fails this node and no other part of the lab: it runs beside those on other nodes.
-func beginOn(t *testing.T, node string, mode v1alpha1.Mode) *scenario {
+// beginOnNode is for a scenario that fails one node and no other part of the lab: it runs beside those on other nodes.
+func beginOnNode(t *testing.T, mode v1alpha1.Mode) *scenario {
 	t.Helper()
 	t.Parallel()
-	inUse[node].Lock()
-	t.Cleanup(inUse[node].Unlock)
+	node, ok := <-free
+	if !ok {
+		t.Fatal("not tried: no node healed after the scenarios before")
+	}
+	t.Cleanup(func() {
+		if _, is := broken.Load(node); !is {
+			free <- node
+		} else if left.Add(-1) == 0 {
+			close(free)
+		}
+	})
 	return beginWith(t, mode, node)
+}
+
+// beginApart is for a scenario that fails this node and the second Ceph cluster, which holds its volumes. That Ceph cannot be
+// reached is told once an hour of a node: a scenario that waits for it needs a node of its own.
+func beginApart(t *testing.T, node string, mode v1alpha1.Mode) *scenario {
+	t.Helper()
+	t.Parallel()
+	apartInUse.Lock()
+	t.Cleanup(apartInUse.Unlock)
+	s := beginWith(t, mode, node)
+	s.ceph = s.lab.SecondCeph
+	return s
 }
 
 func beginWith(t *testing.T, mode v1alpha1.Mode, node string) *scenario {
@@ -85,7 +119,7 @@ func beginWith(t *testing.T, mode v1alpha1.Mode, node string) *scenario {
 		}
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
-	s := &scenario{T: t, ctx: ctx, lab: shared, node: node, began: time.Now()}
+	s := &scenario{T: t, ctx: ctx, lab: shared, node: node, ceph: shared.Ceph, began: time.Now()}
 	s.namespace = strings.ToLower(strings.ReplaceAll(strings.TrimPrefix(t.Name(), "Test"), "/", "-"))
 	s.namespace = s.namespace[:min(len(s.namespace), 40)]
 	t.Cleanup(func() {
@@ -140,6 +174,7 @@ func (s *scenario) workload(name, on string, statefulSet bool, wait time.Duratio
 
 func (s *scenario) workloadOf(options lab.WorkloadOptions) *lab.Workload {
 	s.Helper()
+	options.Ceph = cmp.Or(options.Ceph, s.ceph)
 	w, err := s.lab.MakeWorkload(s.ctx, options)
 	s.must(err)
 	name, on := options.Name, options.On
@@ -252,10 +287,10 @@ func (s *scenario) reaches(node string, phase v1alpha1.NodeFencePhase) *v1alpha1
 	return reached
 }
 
-// told waits for an event with this reason on an object.
+// told waits for an event with this reason on an object. Ceph may have been given 10 s to answer before.
 func (s *scenario) told(reason, kind, name string) {
 	s.Helper()
-	s.eventually(15*time.Second, fmt.Sprintf("event %s on %s %s", reason, kind, name), func() (bool, error) {
+	s.eventually(30*time.Second, fmt.Sprintf("event %s on %s %s", reason, kind, name), func() (bool, error) {
 		var list eventsv1.EventList
 		if err := s.lab.Client.List(s.ctx, &list); err != nil {
 			return false, err
@@ -288,6 +323,10 @@ func (s *scenario) heal() {
 		if err := s.lab.Heal(ctx); err != nil {
 			s.Errorf("healing the lab: %v", err)
 		}
+	} else if s.ceph != s.lab.Ceph {
+		if err := s.ceph.Heal(ctx); err != nil {
+			s.Errorf("healing the second Ceph cluster: %v", err)
+		}
 	}
 	for _, name := range s.namespaces() {
 		if err := s.lab.Client.Delete(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}); err != nil {
@@ -299,6 +338,9 @@ func (s *scenario) heal() {
 		s.Errorf("listing NodeFences: %v", err)
 	}
 	for name, node := range s.nodes() {
+		if err := s.lab.Network.Restore(ctx, name); err != nil {
+			s.Errorf("restoring the network of %s: %v", name, err)
+		}
 		if object, err := s.lab.Node(ctx, name); err == nil && volume.Ready(object) && !slices.Contains(fenced, name) {
 			continue
 		}
@@ -308,7 +350,7 @@ func (s *scenario) heal() {
 	}
 	s.eventually(90*time.Second, "every node of it is healthy, no fence and no pod is left", s.healed)
 	if s.node == "" {
-		if err := errors.Join(s.lab.Rescue.Reset(ctx), s.lab.RemoveSites(ctx)); err != nil {
+		if err := s.lab.Rescue.Reset(ctx); err != nil {
 			s.Fatalf("resetting the remediator: %v", err)
 		}
 	}

@@ -42,31 +42,27 @@ func TestNoAttachmentRequired(t *testing.T) {
 // A node holds volumes of two Ceph clusters, one of which loses its quorum: each is fenced in its own, and the trouble of
 // one does not hold up the other.
 func TestTwoCephClusters(t *testing.T) {
-	s := begin(t, v1alpha1.ModeRescue)
-	second, err := s.lab.AddSite(s.ctx, "lab-two")
-	s.must(err)
-	s.must(s.lab.Rescue.Configure(s.ctx, map[string]any{
-		"cephClusters": []any{s.lab.Ceph.Configuration(lab.ClusterID), second.Configuration(second.ClusterID)},
-	}))
-	db := s.workload("db", "node-a", true, patience)
-	far := s.workloadOf(lab.WorkloadOptions{Namespace: s.namespace, Name: "far", StatefulSet: true, On: "node-a", Patience: patience, Ceph: second})
-	s.must(second.StopMon(s.ctx))               // two of three: no quorum
-	s.must(s.lab.Nodes["node-a"].KillKubelet()) // its writers go on
-	s.movesAway("node-a", db)
-	s.refused(db, "node-a")
-	if pods := s.pods(far); len(pods) != 1 || pods[0].Spec.NodeName != "node-a" {
+	s := beginApart(t, "apart-c", v1alpha1.ModeRescue)
+	first, second := s.lab.Ceph, s.ceph
+	db := s.workloadOf(lab.WorkloadOptions{Namespace: s.namespace, Name: "db", StatefulSet: true, On: s.node, Patience: patience, Ceph: first})
+	far := s.workloadOf(lab.WorkloadOptions{Namespace: s.namespace, Name: "far", StatefulSet: true, On: s.node, Patience: patience, Ceph: second})
+	s.must(second.StopQuorum(s.ctx))
+	s.must(s.lab.Nodes[s.node].KillKubelet()) // its writers go on
+	s.movesAway(s.node, db)
+	s.refused(db, s.node)
+	if pods := s.pods(far); len(pods) != 1 || pods[0].Spec.NodeName != s.node {
 		t.Errorf("released although its cluster does not answer: %v", pods)
 	}
 	s.must(second.StartMon(s.ctx))
-	s.runsElsewhere(far, "node-a")
-	s.wrote(far, "node-a")
-	s.refused(far, "node-a")
-	nf := s.reaches("node-a", v1alpha1.PhaseRecovered)
+	s.runsElsewhere(far, s.node)
+	s.wrote(far, s.node)
+	s.refused(far, s.node)
+	nf := s.reaches(s.node, v1alpha1.PhaseRecovered)
 	var fenced []string
 	for _, c := range nf.Status.Clients {
 		fenced = append(fenced, c.ClusterID)
 	}
-	if slices.Sort(fenced); !slices.Equal(fenced, []string{lab.ClusterID, second.ClusterID}) {
+	if slices.Sort(fenced); !slices.Equal(fenced, []string{first.ClusterID, second.ClusterID}) {
 		t.Errorf("fenced in clusters %v", fenced)
 	}
 	s.proveData(db, far)

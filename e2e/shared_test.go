@@ -15,37 +15,37 @@ import (
 // A ReadWriteMany block volume: Kubernetes would start the new pod beside the old writer. It is gated until the fence is
 // proven, which takes until Ceph's monitor is back.
 func TestReadWriteManyBlockIsGatedUntilTheFence(t *testing.T) {
-	s := begin(t, v1alpha1.ModeRescue)
-	vm := s.sharedDisk("node-c")
-	s.must(s.lab.Ceph.StopMon(s.ctx))
-	s.must(s.lab.Nodes["node-c"].KillKubelet()) // its writer goes on
+	s := beginApart(t, "apart-c", v1alpha1.ModeRescue)
+	vm := s.sharedDisk(s.node)
+	s.must(s.ceph.StopMon(s.ctx))
+	s.must(s.lab.Nodes[s.node].KillKubelet()) // its writer goes on
 	s.gated(vm)
 	s.told(v1alpha1.ReasonGateClosed, "Pod", vm.Name)
 	s.never(5*time.Second, "scheduled", func() (bool, error) { return s.gatedPod(vm) == nil, nil })
-	s.must(s.lab.Ceph.StartMon(s.ctx))
-	s.runsElsewhere(vm, "node-c")
+	s.must(s.ceph.StartMon(s.ctx))
+	s.runsElsewhere(vm, s.node)
 	s.told(v1alpha1.ReasonGateOpened, "Pod", vm.Name)
-	s.wrote(vm, "node-c")
-	s.refused(vm, "node-c")
-	s.reaches("node-c", v1alpha1.PhaseRecovered)
+	s.wrote(vm, s.node)
+	s.refused(vm, s.node)
+	s.reaches(s.node, v1alpha1.PhaseRecovered)
 	s.proveData(vm)
 }
 
 // The node is Ready again before anything was fenced: the gate has no reason any more (S9).
 func TestGateIsOpenedWhenTheNodeIsBack(t *testing.T) {
-	s := begin(t, v1alpha1.ModeRescue)
-	vm := s.sharedDisk("node-d")
-	s.must(s.lab.Ceph.StopMon(s.ctx))
-	s.must(s.lab.Network.Cut(s.ctx, "node-d", network.API))
+	s := beginApart(t, "apart-c", v1alpha1.ModeRescue)
+	vm := s.sharedDisk(s.node)
+	s.must(s.ceph.StopMon(s.ctx))
+	s.must(s.lab.Network.Cut(s.ctx, s.node, network.API))
 	s.gated(vm)
-	s.must(s.lab.Network.Restore(s.ctx, "node-d"))
+	s.must(s.lab.Network.Restore(s.ctx, s.node))
 	s.eventually(60*time.Second, "the gate is open", func() (bool, error) { return s.gatedPod(vm) == nil, nil })
-	node, err := s.lab.Node(s.ctx, "node-d")
+	node, err := s.lab.Node(s.ctx, s.node)
 	s.must(err)
 	if !volume.Ready(node) {
-		t.Errorf("opened while node-d is not Ready and nothing is fenced")
+		t.Errorf("opened while %s is not Ready and nothing is fenced", s.node)
 	}
-	s.must(s.lab.Ceph.StartMon(s.ctx))
+	s.must(s.ceph.StartMon(s.ctx))
 	s.eventually(60*time.Second, "vm runs", func() (bool, error) {
 		node, err := vm.RunsOn(s.ctx)
 		return node != "", err

@@ -6,10 +6,6 @@ import (
 	"fmt"
 	"net/netip"
 	"path/filepath"
-	"time"
-
-	storagev1 "k8s.io/api/storage/v1"
-	"k8s.io/apimachinery/pkg/util/wait"
 
 	"github.com/rbd-rescue/rbd-rescue/e2e/lab/build"
 	"github.com/rbd-rescue/rbd-rescue/e2e/lab/kube"
@@ -60,30 +56,5 @@ func (l *Lab) AddKernelNode(ctx context.Context, name string) error {
 		return l.explain(fmt.Errorf("starting node %s: %w", name, errors.Join(err, l.Network.RemoveNode(ctx, name))))
 	}
 	l.Nodes[name] = node
-	return nil
-}
-
-// RemoveNode takes a node away that holds nothing any more: one that is deleted with attachments left is a failed one.
-func (l *Lab) RemoveNode(ctx context.Context, name string) error {
-	err := wait.PollUntilContextTimeout(ctx, 100*time.Millisecond, time.Minute, true, func(ctx context.Context) (bool, error) {
-		var attachments storagev1.VolumeAttachmentList
-		if err := l.Client.List(ctx, &attachments); err != nil {
-			return false, err
-		}
-		for _, attachment := range attachments.Items {
-			if attachment.Spec.NodeName == name {
-				return false, nil
-			}
-		}
-		return true, nil
-	})
-	if err != nil {
-		return l.explain(fmt.Errorf("waiting for the attachments of node %s to end: %w", name, err))
-	}
-	node := l.Nodes[name]
-	delete(l.Nodes, name)
-	if err := errors.Join(node.Remove(ctx), l.Network.RemoveNode(ctx, name)); err != nil {
-		return fmt.Errorf("removing node %s: %w", name, err)
-	}
 	return nil
 }

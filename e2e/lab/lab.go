@@ -49,6 +49,8 @@ type Options struct {
 	Nodes, Spares []string
 	// ClientPerImage gives every image a Ceph client of its own, as rbd-nbd does; else a node has one, as the kernel does.
 	ClientPerImage bool
+	// SecondCeph is the clusterID of a second Ceph cluster, of three monitors; empty for none.
+	SecondCeph string
 	// Progress is told what takes long.
 	Progress io.Writer
 }
@@ -57,8 +59,9 @@ type Options struct {
 type Lab struct {
 	Supervisor *process.Supervisor
 	Network    *network.Network
-	// Ceph is the lab's own cluster; scenarios may add others.
-	Ceph  *Site
+	// Ceph has one monitor; SecondCeph is nil if the lab has one cluster.
+	Ceph, SecondCeph *Site
+
 	Kube  *kube.ControlPlane
 	Nodes map[string]*kube.Node
 	// Client has all rights.
@@ -68,7 +71,6 @@ type Lab struct {
 
 	options  Options
 	binaries build.Binaries
-	sites    []*Site // Ceph first
 }
 
 // Start builds what is missing and brings the lab up, without rbd-rescue. Close it even if it fails.
@@ -98,9 +100,15 @@ func Start(ctx context.Context, options Options) (*Lab, error) {
 	step("starting Ceph and the Kubernetes control plane")
 	group, groupCtx := errgroup.WithContext(ctx)
 	group.Go(func() (err error) {
-		l.Ceph, err = l.addSite(groupCtx, ClusterID, network.CephAddress, 1)
+		l.Ceph, err = l.startSite(groupCtx, ClusterID, network.CephAddress, 1)
 		return err
 	})
+	if options.SecondCeph != "" {
+		group.Go(func() (err error) {
+			l.SecondCeph, err = l.startSite(groupCtx, options.SecondCeph, network.SecondCephAddress, 3)
+			return err
+		})
+	}
 	group.Go(func() (err error) {
 		if l.Kube, err = kube.Start(groupCtx, l.Supervisor, kube.Options{
 			Dir: filepath.Join(Dir, "kube"), BinDir: l.binaries.Dir, IP: network.APIAddress,
@@ -112,7 +120,7 @@ func Start(ctx context.Context, options Options) (*Lab, error) {
 	if err := group.Wait(); err != nil {
 		return l, l.explain(err)
 	}
-	if err := l.connect(ctx); err != nil {
+	if err := errors.Join(l.writeClusters(), l.connect(ctx)); err != nil {
 		return l, l.explain(err)
 	}
 	names := slices.Concat(options.Nodes, options.Spares)
@@ -216,7 +224,7 @@ func (l *Lab) explain(err error) error {
 // Heal brings back every part of the lab but the nodes that a scenario left stopped or frozen.
 func (l *Lab) Heal(ctx context.Context) error {
 	var failed []error
-	for _, site := range l.sites {
+	for _, site := range l.sites() {
 		failed = append(failed, site.Heal(ctx))
 	}
 	return errors.Join(append(failed, l.Kube.Heal(ctx), l.Rescue.heal(ctx))...)

@@ -76,9 +76,13 @@ func (l *Lab) newRescue(ctx context.Context) (*Rescue, error) {
 
 // writeConfig writes the remediator's configuration: the lab's own settings, and others on top of them.
 func (r *Rescue) writeConfig(settings map[string]any) error {
+	var clusters []any
+	for _, site := range r.lab.sites() {
+		clusters = append(clusters, site.Configuration(site.ClusterID))
+	}
 	config := map[string]any{
 		"apiVersion": "config.rbd-rescue.io/v1alpha1", "kind": "RemediatorConfiguration",
-		"cephClusters": []any{r.lab.Ceph.Configuration(ClusterID)},
+		"cephClusters": clusters,
 		"stuckAfter":   "5s",
 		// Scenarios follow each other at once: the nodes of those before have just come back, and would count as failed.
 		"maxFailedNodes": "100%",

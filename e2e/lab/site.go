@@ -10,7 +10,6 @@ import (
 	"strings"
 
 	"github.com/rbd-rescue/rbd-rescue/e2e/lab/ceph"
-	"github.com/rbd-rescue/rbd-rescue/e2e/lab/network"
 )
 
 // Site is a Ceph cluster with the users that ceph-csi and rbd-rescue have in it.
@@ -21,13 +20,7 @@ type Site struct {
 	csiKey, rescueKey string // files
 }
 
-// AddSite brings up one more Ceph cluster, of three monitors, which CSI plugins know at once. The remediator knows it once it
-// is configured with Site.Configuration.
-func (l *Lab) AddSite(ctx context.Context, clusterID string) (*Site, error) {
-	return l.addSite(ctx, clusterID, network.SecondCephAddress, 3)
-}
-
-func (l *Lab) addSite(ctx context.Context, clusterID string, ip netip.Addr, monitors int) (*Site, error) {
+func (l *Lab) startSite(ctx context.Context, clusterID string, ip netip.Addr, monitors int) (*Site, error) {
 	cluster, err := ceph.Start(ctx, l.Supervisor, ceph.Options{
 		Name: "ceph-" + clusterID, Dir: filepath.Join(Dir, "ceph-"+clusterID), IP: ip, Monitors: monitors, OSDs: 3,
 	})
@@ -45,19 +38,15 @@ func (l *Lab) addSite(ctx context.Context, clusterID string, ip netip.Addr, moni
 	}); err != nil {
 		return nil, fmt.Errorf("making rbd-rescue's Ceph user: %w", err)
 	}
-	l.sites = append(l.sites, site)
-	return site, l.writeClusters()
+	return site, nil
 }
 
-// RemoveSites ends every Ceph cluster but the lab's own.
-func (l *Lab) RemoveSites(ctx context.Context) error {
-	for _, site := range l.sites[1:] {
-		if err := site.Stop(ctx); err != nil {
-			return fmt.Errorf("stopping Ceph cluster %s: %w", site.ClusterID, err)
-		}
+// sites are the lab's Ceph clusters.
+func (l *Lab) sites() []*Site {
+	if l.SecondCeph == nil {
+		return []*Site{l.Ceph}
 	}
-	l.sites = l.sites[:1]
-	return l.writeClusters()
+	return []*Site{l.Ceph, l.SecondCeph}
 }
 
 // Configuration is the site in the remediator's configuration, under its own clusterID or another.
@@ -68,7 +57,7 @@ func (s *Site) Configuration(clusterID string) map[string]any {
 // writeClusters writes the file that the CSI plugins read, as ceph-csi's plugins have a ConfigMap.
 func (l *Lab) writeClusters() error {
 	var clusters []map[string]string
-	for _, site := range l.sites {
+	for _, site := range l.sites() {
 		clusters = append(clusters, map[string]string{"clusterID": site.ClusterID, "monitors": strings.Join(site.Monitors(), ","), "keyFile": site.csiKey})
 	}
 	text, err := json.Marshal(clusters)

@@ -184,19 +184,15 @@ func (c *Cluster) StartMon(ctx context.Context) error {
 	})
 }
 
-// StopMon takes the quorum away: it ends the one monitor, or all of several but the last, which goes on without the others.
-func (c *Cluster) StopMon(ctx context.Context) error {
-	var failed []error
-	for _, mon := range c.mons[:max(1, len(c.mons)-1)] {
-		failed = append(failed, mon.Stop(ctx))
-	}
-	return errors.Join(failed...)
-}
+// StopMon ends every monitor.
+func (c *Cluster) StopMon(ctx context.Context) error { return stop(ctx, c.mons) }
 
-// Stop ends all daemons.
-func (c *Cluster) Stop(ctx context.Context) error {
+// StopQuorum ends every monitor but the last, which goes on without the others.
+func (c *Cluster) StopQuorum(ctx context.Context) error { return stop(ctx, c.mons[:len(c.mons)-1]) }
+
+func stop(ctx context.Context, daemons []*process.Process) error {
 	var failed []error
-	for _, daemon := range slices.Concat(c.osds, []*process.Process{c.mgr}, c.mons) {
+	for _, daemon := range daemons {
 		failed = append(failed, daemon.Stop(ctx))
 	}
 	return errors.Join(failed...)

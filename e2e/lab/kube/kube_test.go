@@ -33,8 +33,18 @@ func TestAClusterRunsAVolumeAndSurvivesItsFaults(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, round := range []string{"first", "second"} { // nothing of the first is in the way of the second
-		ok := t.Run(round, func(t *testing.T) { runCluster(t, binaries.Dir) })
+	for _, round := range []struct {
+		name string
+		do   func(*cluster, map[string]*Node)
+	}{
+		{"first", func(c *cluster, nodes map[string]*Node) {
+			c.volumeRuns(nodes["a"])
+			c.volumeMoves(nodes)
+			c.componentsStopAndStart(nodes)
+		}},
+		{"second", func(c *cluster, nodes map[string]*Node) { c.volumeRuns(nodes["a"]) }}, // nothing of the first is in its way
+	} {
+		ok := t.Run(round.name, func(t *testing.T) { runCluster(t, binaries.Dir, round.do) })
 		nothingIsLeft(t)
 		if !ok {
 			break
@@ -69,7 +79,7 @@ func (c *cluster) eventually(what string, ask func(context.Context) error) {
 	c.took("%s", what)
 }
 
-func runCluster(t *testing.T, binDir string) {
+func runCluster(t *testing.T, binDir string, do func(*cluster, map[string]*Node)) {
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	c := &cluster{t: t, ctx: ctx, began: time.Now()}
@@ -89,9 +99,7 @@ func runCluster(t *testing.T, binDir string) {
 	c.took("control plane")
 	nodes := c.addNodes("a", "b")
 	c.took("two nodes")
-
-	c.volumeMoves(nodes)
-	c.componentsStopAndStart(nodes)
+	do(c, nodes)
 }
 
 func (c *cluster) closing(what string, closing func(context.Context) error) {
@@ -136,8 +144,8 @@ func parallel(names []string, do func(int, string) error) error {
 	return errors.Join(errs...)
 }
 
-// volumeMoves has a pod with a volume on node a, kills the node, releases the volume by hand and sees the volume on node b.
-func (c *cluster) volumeMoves(nodes map[string]*Node) {
+// volumeRuns has a pod with a volume on node a.
+func (c *cluster) volumeRuns(a *Node) {
 	c.makeVolume()
 	c.makePod("first", "a")
 	c.eventually("the first pod runs", c.running("first"))
@@ -148,17 +156,21 @@ func (c *cluster) volumeMoves(nodes map[string]*Node) {
 		}
 		return fmt.Errorf("volumesInUse is %v", node.Status.VolumesInUse)
 	})
-	points, err := mountsBelow(nodes["a"].Root())
+	points, err := mountsBelow(a.Root())
 	c.must(err)
 	if !slices.ContainsFunc(points, func(p string) bool { return strings.Contains(p, "kubernetes.io~csi") }) {
 		c.t.Errorf("the volume is not mounted: %v", points)
 	}
+}
+
+// volumeMoves kills node a, releases its volume by hand and sees the volume on node b.
+func (c *cluster) volumeMoves(nodes map[string]*Node) {
 	c.must(nodes["a"].Kill())
 	c.began = time.Now()
 	c.eventually("node a is Unknown", c.nodeReady("a", corev1.ConditionUnknown))
 
 	c.makePod("second", "b")
-	_, err = c.Kubectl(c.ctx, "delete", "pod", "first", "--force", "--grace-period=0")
+	_, err := c.Kubectl(c.ctx, "delete", "pod", "first", "--force", "--grace-period=0")
 	c.must(err)
 	_, err = c.Kubectl(c.ctx, "patch", "node", "a", "--subresource=status", "--type=json", `--patch=[{"op":"remove","path":"/status/volumesInUse"}]`)
 	c.must(err)
@@ -175,17 +187,18 @@ func (c *cluster) volumeMoves(nodes map[string]*Node) {
 
 func (c *cluster) componentsStopAndStart(nodes map[string]*Node) {
 	c.must(nodes["b"].Freeze())
+	c.must(c.net.Cut(c.ctx, "a", network.API))
 	c.began = time.Now()
 	c.eventually("frozen node b is Unknown", c.nodeReady("b", corev1.ConditionUnknown))
+	c.eventually("node a, cut off, is Unknown", c.nodeReady("a", corev1.ConditionUnknown))
 	c.must(nodes["b"].Thaw())
 	c.eventually("thawed node b is Ready", c.nodeReady("b", corev1.ConditionTrue))
+	c.must(c.nodeReady("a", corev1.ConditionUnknown)(c.ctx))
+	c.must(c.net.Restore(c.ctx, "a"))
+	c.eventually("node a, reachable again, is Ready", c.nodeReady("a", corev1.ConditionTrue))
 	c.must(nodes["b"].KillKubelet())
 	c.must(nodes["b"].StartKubelet(c.ctx))
 	c.took("kubelet restarted")
-	c.must(c.net.Cut(c.ctx, "a", network.API))
-	c.eventually("node a, cut off, is Unknown", c.nodeReady("a", corev1.ConditionUnknown))
-	c.must(c.net.Restore(c.ctx, "a"))
-	c.eventually("node a, reachable again, is Ready", c.nodeReady("a", corev1.ConditionTrue))
 	c.must(errors.Join(c.StopAttacher(c.ctx), c.StopControllerManager(c.ctx), c.StopAPIServer(c.ctx)))
 	c.began = time.Now()
 	c.must(c.StartAPIServer(c.ctx))

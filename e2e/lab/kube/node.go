@@ -13,7 +13,6 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/rbd-rescue/rbd-rescue/e2e/lab/network"
@@ -216,18 +215,6 @@ func (n *Node) Thaw() error { return each(n.processes(), (*process.Process).Thaw
 func (n *Node) Reboot(ctx context.Context) error {
 	if err := errors.Join(n.Kill(), n.boot(ctx)); err != nil {
 		return fmt.Errorf("rebooting node %s: %w", n.options.Name, err)
-	}
-	return nil
-}
-
-// Remove ends the node for good, and deletes its Node object.
-func (n *Node) Remove(ctx context.Context) error {
-	if err := n.Close(); err != nil {
-		return fmt.Errorf("ending node %s: %w", n.options.Name, err)
-	}
-	err := n.plane.client.CoreV1().Nodes().Delete(ctx, n.options.Name, metav1.DeleteOptions{})
-	if err != nil && !apierrors.IsNotFound(err) {
-		return fmt.Errorf("deleting node %s: %w", n.options.Name, err)
 	}
 	return nil
 }
