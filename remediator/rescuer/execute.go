@@ -72,6 +72,30 @@ func (c *Controller) stillRight(ctx context.Context, nf *v1alpha1.NodeFence, jud
 	return slices.DeleteFunc(slices.Clone(steps), hurts), nil
 }
 
+// endStands tells whether the API itself shows what a decision to lift, or to give an incident up, was taken from: an old cache
+// may still show the boot before the one that is fenced, Ready (S3). A person's word needs no such proof.
+func (c *Controller) endStands(ctx context.Context, nf *v1alpha1.NodeFence, judged *corev1.Node, next plan.Decision) (bool, error) {
+	if len(next.Status.Clients) == 0 || plan.Overridden(nf) || !ends(nf, next) {
+		return true, nil
+	}
+	return c.stillAsJudged(ctx, nf.Spec.NodeName, judged)
+}
+
+// ends tells whether a decision ends what an incident has asked of Ceph and of the node, or stops looking after it.
+func ends(nf *v1alpha1.NodeFence, next plan.Decision) bool {
+	if nf.Active() && (next.Status.Phase == v1alpha1.PhaseLifted || next.Status.Phase == v1alpha1.PhaseCancelled) {
+		return true
+	}
+	return slices.ContainsFunc(next.Steps, func(step plan.Step) bool {
+		switch step.(type) {
+		case plan.RemoveFromBlocklist, plan.UntaintNode:
+			return true
+		default:
+			return false
+		}
+	})
+}
+
 // breakerIsClosed asks the API itself about all nodes before the first entry of an incident: a cache that has not heard of the
 // other failures yet would let each of them pass for the only one (S7).
 func (c *Controller) breakerIsClosed(ctx context.Context, judged *corev1.Node) (bool, error) {
@@ -112,7 +136,7 @@ func (c *Controller) stillAsJudged(ctx context.Context, name string, judged *cor
 	case apierrors.IsNotFound(err):
 		return judged == nil, nil
 	case err != nil:
-		return false, fmt.Errorf("reading node %s before anything is taken from it: %w", name, err)
+		return false, fmt.Errorf("reading node %s before anything is taken from it or lifted: %w", name, err)
 	}
 	if judged == nil || node.UID != judged.UID || volume.BootID(node) != volume.BootID(judged) {
 		return false, nil
