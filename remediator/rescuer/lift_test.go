@@ -67,6 +67,7 @@ func TestAFenceIsLiftedOnlyIfTheAPIItselfShowsThatTheBootIsOver(t *testing.T) {
 		"it has failed meanwhile":                                {cached: booted("a", "boot-3", yes), live: booted("a", "boot-3", unknown)},
 		"a later boot is Ready":                                  {cached: booted("a", "boot-3", yes), live: booted("a", "boot-3", yes), lifted: true},
 		"a person says that it is over":                          {cached: booted("a", "boot-2", unknown), live: booted("a", "boot-2", unknown), annotation: "boot-2", lifted: true},
+		"a person says so, and only the API shows the taint":     {cached: booted("a", "boot-2", unknown), live: booted("a", "boot-2", unknown, v1alpha1.TaintFenced), annotation: "boot-2", notListed: true},
 		"a person says so of another boot":                       {cached: booted("a", "boot-1", yes), live: booted("a", "boot-2", unknown), annotation: "boot-1"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -100,6 +101,37 @@ func TestAFenceIsLiftedOnlyIfTheAPIItselfShowsThatTheBootIsOver(t *testing.T) {
 				t.Errorf("taints are %v", node.Spec.Taints)
 			}
 		})
+	}
+}
+
+// S3: the word is about boot-2, and an old cache shows the boot before it, Ready, so that boot-3 seems to be over, too.
+func TestAPersonsWordAboutOneBootDoesNotLiftTheFenceOfAnother(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.refence(booted("a", "boot-1", corev1.ConditionTrue), func(nf *v1alpha1.NodeFence) {
+		nf.Annotations = map[string]string{v1alpha1.AnnotationLift: "boot-2"}
+	})
+	other := &v1alpha1.NodeFence{
+		ObjectMeta: metav1.ObjectMeta{Name: "other"},
+		Spec:       v1alpha1.NodeFenceSpec{NodeName: "node-a", BootID: "boot-3", MachineID: "machine-a"},
+		Status:     *w.fence().Status.DeepCopy(),
+	}
+	status := other.Status
+	if err := w.client.Create(t.Context(), other); err != nil {
+		t.Fatal(err)
+	}
+	other.Status = status
+	if err := w.client.Status().Update(t.Context(), other); err != nil {
+		t.Fatal(err)
+	}
+	w.ceph.Tamper(ceph.MustParseAddress(deadClient), now.Add(300*24*time.Hour))
+	c := w.controller()
+	c.Live = nodeIs{w.client, booted("a", "boot-3", corev1.ConditionUnknown)}
+	if err := w.settle(c); err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Contains(w.ceph.Blocklist(), deadClient) {
+		t.Error("S3: the entry that boot-3 is cut off by is gone")
 	}
 }
 

@@ -144,7 +144,11 @@ var mutations = []mutation{
 	},
 	{
 		"S3", "what the cache says of the node is good enough to lift", rescuer + "execute.go",
-		"plan.Overridden(nf) || !ends(nf, next) {", "plan.Overridden(nf) || !ends(nf, next) || true {",
+		"(byWord || asJudged(node, judged)), nil", "(byWord || asJudged(node, judged) || true), nil",
+	},
+	{
+		"S3", "a person's word about one boot lifts the fence of another", rescuer + "execute.go",
+		"&& !slices.ContainsFunc(next.Steps, endsOthers)\n", "\n",
 	},
 	{
 		"S3", "a deleted NodeFence is gone at once", plan + "next.go",
