@@ -12,10 +12,12 @@ import (
 
 	"github.com/go-logr/logr"
 	corev1 "k8s.io/api/core/v1"
+	storagev1 "k8s.io/api/storage/v1"
 	"pgregory.net/rapid"
 	ctrl "sigs.k8s.io/controller-runtime"
 
 	"github.com/rbd-rescue/rbd-rescue/api/v1alpha1"
+	"github.com/rbd-rescue/rbd-rescue/remediator/observe"
 	"github.com/rbd-rescue/rbd-rescue/remediator/plan"
 	"github.com/rbd-rescue/rbd-rescue/volume"
 )
@@ -226,7 +228,7 @@ func (w *world) notRunning(dead string) string {
 		running := slices.DeleteFunc(slices.Clone(pods), func(pod *corev1.Pod) bool {
 			return pod.Status.Phase != corev1.PodRunning || volume.Terminating(pod) || pod.Spec.NodeName == dead
 		})
-		if len(running) >= l.pods() || l.bare && len(pods) == 0 || dead != "" && w.refused(l) {
+		if len(running) >= l.pods() || l.bare && len(pods) == 0 || dead != "" && (w.refused(l) || w.bootUnknown(dead)) {
 			continue
 		}
 		if slices.ContainsFunc(pods, plan.Gated) { // S9: also where a person has taken over
@@ -249,6 +251,23 @@ func (w *world) personTookOver(name string) bool {
 	return slices.ContainsFunc(w.fences(), func(nf *v1alpha1.NodeFence) bool {
 		return nf.Spec.NodeName == name && nf.Spec.BootID == boot && nf.Annotations[v1alpha1.AnnotationLift] == boot
 	})
+}
+
+// bootUnknown: the dead machine's Node object is gone, and no record tells which boot had its volumes, as where Ceph was away since
+// its first one. The detector refuses it, for the end of that boot could not be told.
+func (w *world) bootUnknown(dead string) bool {
+	if _, there := get[*corev1.Node](w.api.objects, "", dead); there {
+		return false
+	}
+	boots := map[string]bool{}
+	for _, va := range list[*storagev1.VolumeAttachment](w.api.objects) {
+		name, _ := volume.Attached(va)
+		pv, _ := get[*corev1.PersistentVolume](w.api.objects, "", name)
+		if record, recorded := observe.Record(pv)[dead]; recorded && va.Spec.NodeName == dead {
+			boots[record.BootID] = true
+		}
+	}
+	return len(boots) != 1
 }
 
 func (w *world) refused(l workload) bool {

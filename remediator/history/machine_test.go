@@ -40,6 +40,9 @@ type mapping struct {
 	over string
 }
 
+// GoString is how rapid prints a draw.
+func (m *machine) GoString() string { return m.name }
+
 func (m *machine) bootID() string { return fmt.Sprintf("%s-boot-%d", m.name, m.boot) }
 
 func (m *machine) images() []string {

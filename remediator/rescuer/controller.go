@@ -30,6 +30,8 @@ import (
 const (
 	// reconcileTimeout bounds one look at an incident, all calls to the API and to Ceph included.
 	reconcileTimeout = time.Minute
+	// staleRecheck is the time that an old cache is given.
+	staleRecheck = time.Second
 	// incidentsAtOnce: a Ceph cluster that hangs must not hold up the incidents of another.
 	incidentsAtOnce = 4
 )
@@ -38,7 +40,7 @@ const (
 type Controller struct {
 	// Client writes; its reads are cached.
 	Client client.Client
-	// Live reads the API itself: the NodeFence whose status is about to be replaced, the node before a release.
+	// Live reads the API itself: the NodeFence whose status is about to be replaced, the node before a release or a lift.
 	Live      client.Reader
 	Observer  *observe.Observer
 	Clusters  *ceph.Clusters
@@ -100,6 +102,13 @@ func (c *Controller) Reconcile(ctx context.Context, request reconcile.Request) (
 		return reconcile.Result{}, fmt.Errorf("observing node %s: %w", nf.Spec.NodeName, err)
 	}
 	next := plan.Next(snapshot)
+	stands, err := c.endStands(ctx, nf, snapshot.Node, next)
+	if err != nil {
+		return reconcile.Result{}, err
+	}
+	if !stands {
+		return reconcile.Result{RequeueAfter: staleRecheck}, nil
+	}
 	if err := c.report(ctx, nf, next); err != nil { // status first: a crash in execute leaves a trace of what was meant (S8)
 		if apierrors.IsConflict(err) {
 			return reconcile.Result{RequeueAfter: time.Millisecond}, nil // somebody else wrote it: look again
@@ -114,8 +123,8 @@ func (c *Controller) Reconcile(ctx context.Context, request reconcile.Request) (
 		c.tellFailure(nf, err)
 		return reconcile.Result{}, fmt.Errorf("carrying out the plan for node %s: %w", nf.Spec.NodeName, err)
 	}
-	if len(steps) < len(next.Steps) { // the cache is old: it is given time
-		return reconcile.Result{RequeueAfter: max(next.Wait, time.Second)}, nil
+	if len(steps) < len(next.Steps) {
+		return reconcile.Result{RequeueAfter: max(next.Wait, staleRecheck)}, nil
 	}
 	return reconcile.Result{RequeueAfter: next.Wait}, nil
 }

@@ -57,10 +57,11 @@ func (c *Controller) stillRight(ctx context.Context, nf *v1alpha1.NodeFence, jud
 	if !slices.ContainsFunc(steps, hurts) {
 		return steps, nil
 	}
-	stands, err := c.stillAsJudged(ctx, nf.Spec.NodeName, judged)
+	node, err := c.liveNode(ctx, nf.Spec.NodeName)
 	if err != nil {
 		return nil, err
 	}
+	stands := asJudged(node, judged)
 	if stands && nf.Spec.Automatic && !plan.ReliedOn(nf.Status) {
 		if stands, err = c.breakerIsClosed(ctx, judged); err != nil {
 			return nil, err
@@ -70,6 +71,42 @@ func (c *Controller) stillRight(ctx context.Context, nf *v1alpha1.NodeFence, jud
 		return steps, nil
 	}
 	return slices.DeleteFunc(slices.Clone(steps), hurts), nil
+}
+
+// endStands tells whether the API itself shows what a decision to lift, or to give an incident up, was taken from. An old cache
+// may still show the boot before the one that is fenced, Ready (S3): a person's word needs no proof of that, but is about one
+// boot only. Nor may it show a node without its taint, which nobody would take away any more.
+func (c *Controller) endStands(ctx context.Context, nf *v1alpha1.NodeFence, judged *corev1.Node, next plan.Decision) (bool, error) {
+	if !ends(nf, next) {
+		return true, nil
+	}
+	node, err := c.liveNode(ctx, nf.Spec.NodeName)
+	if err != nil {
+		return false, err
+	}
+	byWord := plan.Overridden(nf) && !slices.ContainsFunc(next.Steps, endsOthers)
+	return tainted(node) == tainted(judged) && (byWord || asJudged(node, judged)), nil
+}
+
+// endsOthers tells whether a step removes entries that other incidents ask for, which are over as well.
+func endsOthers(step plan.Step) bool {
+	remove, is := step.(plan.RemoveFromBlocklist)
+	return is && len(remove.Over) > 0
+}
+
+// ends tells whether a decision ends what an incident has asked of Ceph and of the node, or stops looking after it.
+func ends(nf *v1alpha1.NodeFence, next plan.Decision) bool {
+	if nf.Active() && (next.Status.Phase == v1alpha1.PhaseLifted || next.Status.Phase == v1alpha1.PhaseCancelled) {
+		return true
+	}
+	return slices.ContainsFunc(next.Steps, func(step plan.Step) bool {
+		switch step.(type) {
+		case plan.RemoveFromBlocklist, plan.UntaintNode:
+			return true
+		default:
+			return false
+		}
+	})
 }
 
 // breakerIsClosed asks the API itself about all nodes before the first entry of an incident: a cache that has not heard of the
@@ -103,23 +140,31 @@ func takesFromNode(nf *v1alpha1.NodeFence, step plan.Step) bool {
 	}
 }
 
-// stillAsJudged reads the node from the API itself: the cache may be old, and a kubelet that answers again looks after its
-// pods itself.
-func (c *Controller) stillAsJudged(ctx context.Context, name string, judged *corev1.Node) (bool, error) {
+// liveNode reads the node from the API itself; nil if it is gone.
+func (c *Controller) liveNode(ctx context.Context, name string) (*corev1.Node, error) {
 	node := &corev1.Node{}
 	err := c.Live.Get(ctx, client.ObjectKey{Name: name}, node)
 	switch {
 	case apierrors.IsNotFound(err):
-		return judged == nil, nil
+		return nil, nil
 	case err != nil:
-		return false, fmt.Errorf("reading node %s before anything is taken from it: %w", name, err)
+		return nil, fmt.Errorf("reading node %s before anything is taken from it or lifted: %w", name, err)
 	}
-	if judged == nil || node.UID != judged.UID || volume.BootID(node) != volume.BootID(judged) {
-		return false, nil
+	return node, nil
+}
+
+// asJudged tells whether a node is as the cache showed it: that may be old, and a kubelet that answers again looks after its
+// pods itself.
+func asJudged(node, judged *corev1.Node) bool {
+	if node == nil || judged == nil {
+		return node == judged
+	}
+	if node.UID != judged.UID || volume.BootID(node) != volume.BootID(judged) {
+		return false
 	}
 	_, failed := volume.Failed(node)
 	_, failedBefore := volume.Failed(judged)
-	return failed == failedBefore && volume.ReadyStatus(node) == volume.ReadyStatus(judged), nil
+	return failed == failedBefore && volume.ReadyStatus(node) == volume.ReadyStatus(judged)
 }
 
 func (c *Controller) carryOut(ctx context.Context, nf *v1alpha1.NodeFence, step plan.Step) error {
@@ -183,6 +228,10 @@ func withTaint(taints []corev1.Taint) []corev1.Taint {
 
 func withoutTaint(taints []corev1.Taint) []corev1.Taint {
 	return slices.DeleteFunc(slices.Clone(taints), func(t corev1.Taint) bool { return t.Key == v1alpha1.TaintFenced })
+}
+
+func tainted(node *corev1.Node) bool {
+	return node != nil && len(withoutTaint(node.Spec.Taints)) < len(node.Spec.Taints)
 }
 
 // changeTaints replaces the list under an optimistic lock: taints are an atomic list that other controllers write too. It
