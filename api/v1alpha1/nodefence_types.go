@@ -161,9 +161,12 @@ type FencedClient struct {
 	// Another one is written only while a volume that the node holds needs it.
 	// +optional
 	Kept bool `json:"kept,omitempty"`
-	// AskedAt is when Ceph was last asked for the entry: it may arrive for a minute yet, though no answer came.
+	// AskedAt is when Ceph was last asked for the entry, until that has arrived: it may for a minute yet, though no answer came.
 	// +optional
 	AskedAt *metav1.MicroTime `json:"askedAt,omitempty"`
+	// AskedAgain says that it was asked for before that, too: when the entry is there, another ask may still be under way.
+	// +optional
+	AskedAgain bool `json:"askedAgain,omitempty"`
 }
 
 // FenceScope says what one entry cuts off.

@@ -28,9 +28,8 @@ type Announcer struct {
 
 // fact is what makes two events the same: wording that changes with time does not make a new one.
 type fact struct {
-	object corev1.ObjectReference
-	reason string
-	note   string
+	object, related corev1.ObjectReference // related: a node's second incident is news, though nothing else in it is
+	reason, note    string
 }
 
 // New gives an Announcer that writes through a recorder.
@@ -73,7 +72,7 @@ func (a *Announcer) first(event plan.Event) bool {
 			delete(a.told, f)
 		}
 	}
-	f := fact{event.Regarding, event.Reason, event.Note}
+	f := fact{event.Regarding, event.Related, event.Reason, event.Note}
 	if _, told := a.told[f]; told {
 		return false
 	}

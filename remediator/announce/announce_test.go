@@ -23,14 +23,16 @@ func TestAFactIsToldOnceUntilItsEventIsForgotten(t *testing.T) {
 		Related:   corev1.ObjectReference{Kind: "NodeFence", Name: "nf"},
 		Type:      corev1.EventTypeNormal, Reason: "NodeFenced", Action: "Fence", Note: "100 % fenced",
 	}
-	other := event
+	other, next := event, event
 	other.Regarding.Name = "node-b"
+	next.Related.Name = "nf-2"
 
-	a.Announce(event, other)
+	a.Announce(event, other, next)
 	a.Announce(event)
-	if got := len(recorder.Events); got != 2 {
-		t.Errorf("told %d times, want once for each object", got)
+	if got := len(recorder.Events); got != 3 {
+		t.Errorf("told %d times, want once for each object, and for each incident", got)
 	}
+	<-recorder.Events
 	if text := <-recorder.Events; text != "Normal NodeFenced 100 % fenced" {
 		t.Errorf("told %q", text) // the note is no format string
 	}

@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -73,7 +74,10 @@ func (c *Controller) openGate(ctx context.Context, pod *corev1.Pod, views views)
 	if err != nil {
 		return false, err
 	}
-	if err := c.Client.Patch(ctx, pod.DeepCopy(), patch); client.IgnoreNotFound(err) != nil {
+	switch err := c.Client.Patch(ctx, pod.DeepCopy(), patch); {
+	case apierrors.IsInvalid(err) || apierrors.IsNotFound(err):
+		return false, nil // it is another pod by now, or its gates are others: the cache will tell
+	case err != nil:
 		return false, fmt.Errorf("opening the gate of pod %s/%s: %w", pod.Namespace, pod.Name, err)
 	}
 	c.Announcer.Announce(plan.Event{

@@ -168,6 +168,24 @@ func TestNextWaitsForEntriesThatMayStillArrive(t *testing.T) {
 	}
 }
 
+// The entry is there, and the node is Ready with a new boot seconds later.
+func TestNextLiftsAtOnceWhatWasAskedForOnce(t *testing.T) {
+	t.Parallel()
+	for name, again := range map[string]bool{"once": false, "again": true} {
+		s := incident(fencing)
+		if again {
+			s.Fence.Status = Next(s).Status
+		}
+		proven := incident(listedFor(entryTTL), barrierAt(10), taintedNode)
+		proven.Fence.Status = s.Fence.Status
+		s.Fence.Status = Next(proven).Status
+		s = incident(nodeReady("boot-2"), noEntry, func(n *Snapshot) { n.Fence.Status = s.Fence.Status })
+		if lifted := Next(s).Status.Phase == v1alpha1.PhaseLifted; lifted == again {
+			t.Errorf("asked for %s, and lifted: %v", name, lifted)
+		}
+	}
+}
+
 func TestNextKeepsWhatItWasReleasedBehindThoughTheVolumeIsJudgedAnew(t *testing.T) {
 	t.Parallel()
 	s := incident(released, noEntry, func(s *Snapshot) {

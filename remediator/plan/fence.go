@@ -177,6 +177,9 @@ func (d *draft) writeEntries(state nodeState, began bool) {
 		if expiry, ok := cluster.Map.Blocklist[address]; ok {
 			until := metav1.NewTime(expiry)
 			c.Until = &until
+			if listed(cluster, address, d.s.Now.Add(entryTTL/2)) {
+				d.noteArrived(c)
+			}
 		}
 		if c.Epoch > 0 && !listed(cluster, address, d.s.Now.Add(entryTTL/2)) {
 			renewed = true

@@ -70,8 +70,15 @@ func (d *draft) noteAsked(step AddToBlocklist) {
 		c := &d.status.Clients[i]
 		address, err := ceph.ParseAddress(c.Address)
 		if err == nil && c.ClusterID == step.ClusterID && slices.Contains(step.Clients, address) {
-			c.AskedAt = d.now()
+			c.AskedAt, c.AskedAgain = d.now(), c.AskedAt != nil
 		}
+	}
+}
+
+// noteArrived: the entry is there. Asked for once, it can't come again.
+func (d *draft) noteArrived(c *v1alpha1.FencedClient) {
+	if !c.AskedAgain || inDoubt(*c, d.s.Now) == 0 {
+		c.AskedAt, c.AskedAgain = nil, false
 	}
 }
 
