@@ -249,6 +249,10 @@ func (w *world) personLifts(t *rapid.T) {
 		w.api.remove(keyOf(nf))
 		return
 	}
+	w.lift(nf)
+}
+
+func (w *world) lift(nf *v1alpha1.NodeFence) {
 	w.tell("a person lifts NodeFence %s", nf.Name)
 	change(w.api, nf, func(f *v1alpha1.NodeFence) {
 		metav1.SetMetaDataAnnotation(&f.ObjectMeta, v1alpha1.AnnotationLift, f.Spec.BootID)

@@ -89,7 +89,7 @@ func wantedVolumes(s Snapshot) []Volume {
 // person ended is not begun again.
 func (s Snapshot) endedByAPerson(identity Identity, failure volume.Failure) bool {
 	return s.Fence != nil && s.Fence.Status.Phase == v1alpha1.PhaseLifted && s.Fence.Spec.BootID == identity.BootID &&
-		Overridden(s.Fence) && !failure.Since.After(s.Fence.Status.Times.LiftedAt.Time)
+		overridden(s.Fence) && !failure.Since.After(s.Fence.Status.Times.LiftedAt.Time)
 }
 
 // incidentName is the same for everyone who sees the same failure after the same earlier incident, so that two leaders, or a

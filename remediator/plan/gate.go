@@ -211,7 +211,7 @@ func cutsOffFrom(nf *v1alpha1.NodeFence, v volume.Volume) bool {
 
 // saidToBeOver tells whether a person has lifted this fence by their word, and the node has not come back since then.
 func saidToBeOver(nf *v1alpha1.NodeFence, node *corev1.Node) bool {
-	if nf.Status.Phase != v1alpha1.PhaseLifted || nf.Status.Times.LiftedAt == nil || node == nil || !Overridden(nf) {
+	if nf.Status.Phase != v1alpha1.PhaseLifted || nf.Status.Times.LiftedAt == nil || node == nil || !overridden(nf) {
 		return false
 	}
 	since := notReadySince(Snapshot{Node: node})

@@ -11,9 +11,9 @@ import (
 	"github.com/rbd-rescue/rbd-rescue/volume"
 )
 
-// Overridden tells whether a person says that the boot which is fenced is over, or takes the risk: the annotation must name
+// overridden tells whether a person says that the boot which is fenced is over, or takes the risk: the annotation must name
 // that very boot, so that it can't be meant for another.
-func Overridden(nf *v1alpha1.NodeFence) bool {
+func overridden(nf *v1alpha1.NodeFence) bool {
 	return nf.Spec.BootID != "" && nf.Annotations[v1alpha1.AnnotationLift] == nf.Spec.BootID
 }
 
@@ -119,7 +119,7 @@ func (d *draft) othersThatFence(state nodeState) (going []*v1alpha1.NodeFence, o
 	for _, nf := range d.s.OtherFences {
 		rebooted := state == nodeRebooted && nf.Spec.NodeName == d.s.NodeName &&
 			nf.Spec.BootID != volume.BootID(d.s.Node) && isMachine(d.s.Node, nf.Spec)
-		if rebooted || Overridden(nf) {
+		if rebooted || overridden(nf) {
 			over = append(over, nf.Name)
 			continue
 		}

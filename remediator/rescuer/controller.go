@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -30,8 +31,6 @@ import (
 const (
 	// reconcileTimeout bounds one look at an incident, all calls to the API and to Ceph included.
 	reconcileTimeout = time.Minute
-	// staleRecheck is the time that an old cache is given.
-	staleRecheck = time.Second
 	// incidentsAtOnce: a Ceph cluster that hangs must not hold up the incidents of another.
 	incidentsAtOnce = 4
 )
@@ -101,13 +100,9 @@ func (c *Controller) Reconcile(ctx context.Context, request reconcile.Request) (
 	if err != nil {
 		return reconcile.Result{}, fmt.Errorf("observing node %s: %w", nf.Spec.NodeName, err)
 	}
-	next := plan.Next(snapshot)
-	stands, err := c.endStands(ctx, nf, snapshot.Node, next)
+	next, err := c.decide(ctx, &snapshot)
 	if err != nil {
 		return reconcile.Result{}, err
-	}
-	if !stands {
-		return reconcile.Result{RequeueAfter: staleRecheck}, nil
 	}
 	if err := c.report(ctx, nf, next); err != nil { // status first: a crash in execute leaves a trace of what was meant (S8)
 		if apierrors.IsConflict(err) {
@@ -123,8 +118,8 @@ func (c *Controller) Reconcile(ctx context.Context, request reconcile.Request) (
 		c.tellFailure(nf, err)
 		return reconcile.Result{}, fmt.Errorf("carrying out the plan for node %s: %w", nf.Spec.NodeName, err)
 	}
-	if len(steps) < len(next.Steps) {
-		return reconcile.Result{RequeueAfter: max(next.Wait, staleRecheck)}, nil
+	if len(steps) < len(next.Steps) { // the cache is old: it is given time
+		return reconcile.Result{RequeueAfter: max(next.Wait, time.Second)}, nil
 	}
 	return reconcile.Result{RequeueAfter: next.Wait}, nil
 }
@@ -155,6 +150,36 @@ func (c *Controller) adopt(ctx context.Context, nf *v1alpha1.NodeFence) error {
 		return fmt.Errorf("completing NodeFence %s: %w", nf.Name, err)
 	}
 	return nil
+}
+
+// decide decides what to do next. An end of what was asked for is decided anew by the node as the API itself shows it: a cache
+// that is old may show the boot before the one that is fenced, Ready (S3), or the node without the taint, which nobody would
+// take away any more.
+func (c *Controller) decide(ctx context.Context, snapshot *plan.Snapshot) (plan.Decision, error) {
+	next := plan.Next(*snapshot)
+	if !ends(snapshot.Fence, next) {
+		return next, nil
+	}
+	var err error
+	if snapshot.Node, err = c.liveNode(ctx, snapshot.NodeName); err != nil {
+		return plan.Decision{}, err
+	}
+	return plan.Next(*snapshot), nil
+}
+
+// ends tells whether a decision ends what an incident has asked of Ceph and of the node, or stops looking after it.
+func ends(nf *v1alpha1.NodeFence, next plan.Decision) bool {
+	if nf.Active() && (next.Status.Phase == v1alpha1.PhaseLifted || next.Status.Phase == v1alpha1.PhaseCancelled) {
+		return true
+	}
+	return slices.ContainsFunc(next.Steps, func(step plan.Step) bool {
+		switch step.(type) {
+		case plan.RemoveFromBlocklist, plan.UntaintNode:
+			return true
+		default:
+			return false
+		}
+	})
 }
 
 // report stores the status if it changed, and then announces what it says.

@@ -73,42 +73,6 @@ func (c *Controller) stillRight(ctx context.Context, nf *v1alpha1.NodeFence, jud
 	return slices.DeleteFunc(slices.Clone(steps), hurts), nil
 }
 
-// endStands tells whether the API itself shows what a decision to lift, or to give an incident up, was taken from. An old cache
-// may still show the boot before the one that is fenced, Ready (S3): a person's word needs no proof of that, but is about one
-// boot only. Nor may it show a node without its taint, which nobody would take away any more.
-func (c *Controller) endStands(ctx context.Context, nf *v1alpha1.NodeFence, judged *corev1.Node, next plan.Decision) (bool, error) {
-	if !ends(nf, next) {
-		return true, nil
-	}
-	node, err := c.liveNode(ctx, nf.Spec.NodeName)
-	if err != nil {
-		return false, err
-	}
-	byWord := plan.Overridden(nf) && !slices.ContainsFunc(next.Steps, endsOthers)
-	return tainted(node) == tainted(judged) && (byWord || asJudged(node, judged)), nil
-}
-
-// endsOthers tells whether a step removes entries that other incidents ask for, which are over as well.
-func endsOthers(step plan.Step) bool {
-	remove, is := step.(plan.RemoveFromBlocklist)
-	return is && len(remove.Over) > 0
-}
-
-// ends tells whether a decision ends what an incident has asked of Ceph and of the node, or stops looking after it.
-func ends(nf *v1alpha1.NodeFence, next plan.Decision) bool {
-	if nf.Active() && (next.Status.Phase == v1alpha1.PhaseLifted || next.Status.Phase == v1alpha1.PhaseCancelled) {
-		return true
-	}
-	return slices.ContainsFunc(next.Steps, func(step plan.Step) bool {
-		switch step.(type) {
-		case plan.RemoveFromBlocklist, plan.UntaintNode:
-			return true
-		default:
-			return false
-		}
-	})
-}
-
 // breakerIsClosed asks the API itself about all nodes before the first entry of an incident: a cache that has not heard of the
 // other failures yet would let each of them pass for the only one (S7).
 func (c *Controller) breakerIsClosed(ctx context.Context, judged *corev1.Node) (bool, error) {
@@ -228,10 +192,6 @@ func withTaint(taints []corev1.Taint) []corev1.Taint {
 
 func withoutTaint(taints []corev1.Taint) []corev1.Taint {
 	return slices.DeleteFunc(slices.Clone(taints), func(t corev1.Taint) bool { return t.Key == v1alpha1.TaintFenced })
-}
-
-func tainted(node *corev1.Node) bool {
-	return node != nil && len(withoutTaint(node.Spec.Taints)) < len(node.Spec.Taints)
 }
 
 // changeTaints replaces the list under an optimistic lock: taints are an atomic list that other controllers write too. It

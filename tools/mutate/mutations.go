@@ -128,7 +128,7 @@ var mutations = []mutation{
 	},
 	{
 		"S3", "a fence is lifted on the boot that it cuts off", plan + "next.go",
-		"(state == nodeRebooted || Overridden(s.Fence))", "(state == nodeRebooted || state == nodeReturned || Overridden(s.Fence))",
+		"(state == nodeRebooted || overridden(s.Fence))", "(state == nodeRebooted || state == nodeReturned || overridden(s.Fence))",
 	},
 	{
 		"S3", "a fence is lifted for another machine of the same name", plan + "node.go",
@@ -143,12 +143,8 @@ var mutations = []mutation{
 		`return plan.NeededBy(others, address.String()) != ""`, "return false",
 	},
 	{
-		"S3", "what the cache says of the node is good enough to lift", rescuer + "execute.go",
-		"(byWord || asJudged(node, judged)), nil", "(byWord || asJudged(node, judged) || true), nil",
-	},
-	{
-		"S3", "a person's word about one boot lifts the fence of another", rescuer + "execute.go",
-		"&& !slices.ContainsFunc(next.Steps, endsOthers)\n", "\n",
+		"S3", "what the cache says of the node is good enough to lift", rescuer + "controller.go",
+		"if !ends(snapshot.Fence, next) {", "if true {",
 	},
 	{
 		"S3", "a deleted NodeFence is gone at once", plan + "next.go",
