@@ -5,6 +5,7 @@ package librados
 import (
 	"context"
 	"errors"
+	"sync"
 	"testing"
 	"time"
 
@@ -39,12 +40,14 @@ func TestBoundedRefusesACallWhenTooManyHang(t *testing.T) {
 	c := newCalls()
 	release := make(chan struct{})
 	defer close(release)
-	late, cancel := context.WithTimeout(context.Background(), 20*time.Millisecond)
-	defer cancel()
+	late, giveUp := context.WithCancel(context.Background())
+	var begun sync.WaitGroup
+	begun.Add(callsAtOnce)
 	for range callsAtOnce {
-		go bounded(late, c, "test", func() (int, error) { <-release; return 1, nil }) //nolint:errcheck // it hangs
+		go bounded(late, c, "test", func() (int, error) { begun.Done(); <-release; return 1, nil }) //nolint:errcheck // it hangs
 	}
-	<-late.Done()
+	begun.Wait()
+	giveUp()
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Millisecond)
 	defer cancel()
 	_, err := bounded(ctx, c, "test", func() (int, error) { t.Error("ran"); return 1, nil })
