@@ -16,9 +16,8 @@ func TestBoundedGivesUpInDoubtAndClosesOnlyAfterTheCall(t *testing.T) {
 	t.Parallel()
 	c := newCalls()
 	release, closed := make(chan struct{}), make(chan struct{})
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Millisecond)
-	defer cancel()
-	_, err := bounded(ctx, c, "test", func() (int, error) { <-release; return 1, nil })
+	ctx, cancel := context.WithCancelCause(context.Background())
+	_, err := bounded(ctx, c, "test", func() (int, error) { cancel(context.DeadlineExceeded); <-release; return 1, nil })
 	if !errors.Is(err, ceph.ErrInDoubt) || !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("got %v", err)
 	}
