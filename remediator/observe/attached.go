@@ -10,13 +10,16 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/rbd-rescue/rbd-rescue/volume"
 )
 
-// AttachedNodes are the nodes that a PersistentVolume is attached to, and since when the newest attachment is there.
+// AttachedNodes are the nodes that a PersistentVolume is attached to, and since when the newest attachment is there. One that is
+// gone has a name and nothing else: its machine may still have the image mapped, and its watcher must not be taken for
+// another's (S2).
 func (o *Observer) AttachedNodes(ctx context.Context, persistentVolume string) (nodes []*corev1.Node, since time.Time, err error) {
 	var attachments storagev1.VolumeAttachmentList
 	if err := o.Reader.List(ctx, &attachments, client.MatchingFields{indexAttachmentVolume: persistentVolume}, client.UnsafeDisableDeepCopy); err != nil {
@@ -27,12 +30,9 @@ func (o *Observer) AttachedNodes(ctx context.Context, persistentVolume string) (
 		if _, attached := volume.Attached(va); !attached {
 			continue
 		}
-		node := &corev1.Node{}
-		if err := o.Reader.Get(ctx, client.ObjectKey{Name: va.Spec.NodeName}, node); err != nil {
-			if apierrors.IsNotFound(err) {
-				continue
-			}
-			return nil, since, fmt.Errorf("reading node %s: %w", va.Spec.NodeName, err)
+		node, err := o.nodeOrName(ctx, va.Spec.NodeName)
+		if err != nil {
+			return nil, since, err
 		}
 		nodes = append(nodes, node)
 		if va.CreationTimestamp.After(since) {
@@ -42,8 +42,20 @@ func (o *Observer) AttachedNodes(ctx context.Context, persistentVolume string) (
 	return nodes, since, nil
 }
 
+func (o *Observer) nodeOrName(ctx context.Context, name string) (*corev1.Node, error) {
+	node := &corev1.Node{}
+	err := o.Reader.Get(ctx, client.ObjectKey{Name: name}, node)
+	if apierrors.IsNotFound(err) {
+		return &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name}}, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading node %s: %w", name, err)
+	}
+	return node, nil
+}
+
 // UsingNodes are the nodes that have pods with a claim: where its driver needs no attachment (in-tree volumes, CSIDriver
-// attachRequired=false), these may have the image mapped, before a pod runs already (S2).
+// attachRequired=false), these may have the image mapped, before a pod runs already (S2). One that is gone has a name and nothing else.
 func (o *Observer) UsingNodes(ctx context.Context, claim types.NamespacedName) ([]*corev1.Node, error) {
 	users, err := o.Users(ctx, claim)
 	if err != nil {
@@ -56,12 +68,9 @@ func (o *Observer) UsingNodes(ctx context.Context, claim types.NamespacedName) (
 			continue
 		}
 		seen[pod.Spec.NodeName] = true
-		node := &corev1.Node{}
-		if err := o.Reader.Get(ctx, client.ObjectKey{Name: pod.Spec.NodeName}, node); err != nil {
-			if apierrors.IsNotFound(err) {
-				continue
-			}
-			return nil, fmt.Errorf("reading node %s: %w", pod.Spec.NodeName, err)
+		node, err := o.nodeOrName(ctx, pod.Spec.NodeName)
+		if err != nil {
+			return nil, err
 		}
 		nodes = append(nodes, node)
 	}

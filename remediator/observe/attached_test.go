@@ -20,7 +20,8 @@ func userOn(node, name string, phase corev1.PodPhase) *corev1.Pod {
 	}
 }
 
-// S2: a node whose pod is still starting may have the image mapped already, and its watcher must not be taken for another's.
+// S2: a node whose pod is still starting may have the image mapped already, and one that is gone may have it still; their
+// watchers must not be taken for another's.
 func TestUsingNodesAreThoseOfAllUnfinishedPods(t *testing.T) {
 	t.Parallel()
 	builder := fake.NewClientBuilder().WithObjects(
@@ -40,7 +41,7 @@ func TestUsingNodesAreThoseOfAllUnfinishedPods(t *testing.T) {
 	for _, node := range nodes {
 		names = append(names, node.Name)
 	}
-	if diff := cmp.Diff([]string{"node-a", "node-b"}, names); diff != "" {
+	if diff := cmp.Diff([]string{"node-gone", "node-a", "node-b"}, names); diff != "" {
 		t.Error(diff)
 	}
 }

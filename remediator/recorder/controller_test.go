@@ -134,3 +134,43 @@ func TestAWatcherOnTheHostOfACephDaemonIsNotRecorded(t *testing.T) {
 		})
 	}
 }
+
+// S2: the machine of a node that is gone may still run, and its watcher is not the client of the one node that is left.
+func TestAWatcherThatMayBeOfANodeThatIsGoneIsNotRecorded(t *testing.T) {
+	t.Parallel()
+	a := node("a", "10.0.0.1", "boot-1", corev1.ConditionTrue)
+	isGone := func(o client.Object) bool { return o.GetName() == "gone" }
+	gone := node("gone", "10.0.0.2", "boot-7", corev1.ConditionTrue)
+	waits := &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "waits"},
+		Spec: corev1.PodSpec{NodeName: "a", Volumes: []corev1.Volume{{Name: "data", VolumeSource: corev1.VolumeSource{
+			PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: "data"},
+		}}}},
+	}
+	for name, test := range map[string]struct {
+		objects []client.Object
+		watcher string
+		want    v1alpha1.ClientRecord
+	}{
+		"on a network of its own":                      {objects: attachedTo(a, gone), watcher: "192.168.7.1:0/42"},
+		"nor for one where a pod waits for the volume": {objects: append(attachedTo(gone), a, waits), watcher: "192.168.7.1:0/42"},
+		"but one on the node's own address is": {
+			objects: attachedTo(a, gone), watcher: "10.0.0.1:0/42", want: v1alpha1.ClientRecord{"a": clientsOf("boot-1", "10.0.0.1:0/42")},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			storage := cephtest.New(clocktesting.NewFakePassiveClock(time.Date(2026, 11, 23, 3, 0, 0, 0, time.UTC)))
+			storage.Watch(image, test.watcher)
+			objects := slices.DeleteFunc(test.objects, isGone)
+			objects[0].(*corev1.PersistentVolume).Spec.ClaimRef = &corev1.ObjectReference{Namespace: "shop", Name: "data"}
+			got, err := look(t, storage, objects...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(test.want, got); diff != "" {
+				t.Errorf("record (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
