@@ -374,6 +374,9 @@ func (s status) Update(_ context.Context, o client.Object, _ ...client.SubResour
 		return err
 	}
 	o.SetResourceVersion(stored.GetResourceVersion())
+	if nf, is := stored.(*v1alpha1.NodeFence); is {
+		s.kube.world.rely(nf)
+	}
 	return nil
 }
 

@@ -14,7 +14,6 @@ import (
 	"github.com/rbd-rescue/rbd-rescue/api/v1alpha1"
 	"github.com/rbd-rescue/rbd-rescue/ceph"
 	"github.com/rbd-rescue/rbd-rescue/ceph/cephtest"
-	"github.com/rbd-rescue/rbd-rescue/remediator/plan"
 	"github.com/rbd-rescue/rbd-rescue/volume"
 )
 
@@ -133,14 +132,16 @@ func (w *world) checkVolumesInUse(before *corev1.Node) {
 	}
 }
 
-// checkAdd is S2, S7 and S8 for an entry that is about to be written. One that is renewed cut somebody off already: where
-// somebody else has come to its address since, S4 goes before S2, since a stale writer would harm more.
+// checkAdd is S2, S7 and S8 for an entry that is about to be written. One that is renewed cuts somebody off already, or did
+// when something was released behind it: where somebody else has come to its address since, S4 goes before S2, since a stale
+// writer would harm more. That the incident relies on another entry says nothing of this one.
 func (w *world) checkAdd(address string) {
-	asking := w.askingFor(address)
+	asking := activeFences(w.askingFor(address))
 	if len(asking) == 0 {
-		w.broken("S8", "%s goes on the blocklist, and no NodeFence knows of it", address)
+		w.broken("S8", "%s goes on the blocklist, and no NodeFence asks for it", address)
+		return
 	}
-	if slices.ContainsFunc(asking, func(nf *v1alpha1.NodeFence) bool { return plan.ReliedOn(nf.Status) }) {
+	if w.lasts(address, 0) || slices.ContainsFunc(asking, func(nf *v1alpha1.NodeFence) bool { return w.reliedOn(nf, address) || proven(nf, address) }) {
 		w.happened["entry renewed"]++
 		return
 	}
@@ -158,13 +159,31 @@ func (w *world) checkAdd(address string) {
 	if ceph.MustParseAddress(address).IP == manager.IP {
 		w.broken("S2", "%s goes on the blocklist, which is a manager's", address)
 	}
-	if w.lasts(address, 0) { // and cuts it off already
-		w.happened["entry renewed"]++
-		return
-	}
 	if !slices.ContainsFunc(asking, func(nf *v1alpha1.NodeFence) bool { return !nf.Spec.Automatic }) {
 		w.checkFirstEntry(address, asking)
 	}
+}
+
+// rely notes, as the status of an incident says, behind which entries something is or was released: from then on they stay (S4).
+func (w *world) rely(nf *v1alpha1.NodeFence) {
+	for _, v := range nf.Status.Volumes {
+		if v.Phase == v1alpha1.VolumeHeld || v.Phase == v1alpha1.VolumeRefused {
+			continue
+		}
+		for _, address := range v.Clients {
+			if !w.reliedOn(nf, address) {
+				w.relied[nf.UID] = append(w.relied[nf.UID], address)
+			}
+		}
+	}
+}
+
+func (w *world) reliedOn(nf *v1alpha1.NodeFence, address string) bool {
+	return slices.Contains(w.relied[nf.UID], address)
+}
+
+func proven(nf *v1alpha1.NodeFence, address string) bool {
+	return slices.ContainsFunc(nf.Status.Clients, func(c v1alpha1.FencedClient) bool { return c.Address == address && c.Epoch > 0 })
 }
 
 // checkFirstEntry: an automatic fence begins only at a node that has failed, and only one that is not one of many.
@@ -245,20 +264,21 @@ func (w *world) checkRemove(address string) {
 	}
 }
 
-// looked: a NodeFence was looked at with success, so that its entries are as they must be (S4).
+// looked: a NodeFence was looked at with success, so that the entries that it relies on are as they must be (S4).
 func (w *world) looked(name string) {
 	nf, there := get[*v1alpha1.NodeFence](w.api.objects, "", name)
-	if !there || !nf.Active() || nf.Status.Times.FencedAt == nil || w.monsDown {
+	if !there || !nf.Active() || w.monsDown {
 		return
 	}
 	m := w.machine(nf.Spec.NodeName)
 	for _, c := range nf.Status.Clients {
-		fenced := w.lasts(c.Address, margin)
-		if fenced && len(w.lagging) == 0 {
+		if w.lasts(c.Address, margin) && len(w.lagging) == 0 {
 			delete(w.tampered, c.Address)
 		}
-		if !fenced && m.bootID() == nf.Spec.BootID && nf.Annotations[v1alpha1.AnnotationLift] == "" {
-			w.broken("S4", "%s was looked at, and its entry %s is gone or about to run out", name, c.Address)
+	}
+	for _, address := range w.relied[nf.UID] {
+		if !w.lasts(address, margin) && m.bootID() == nf.Spec.BootID && nf.Annotations[v1alpha1.AnnotationLift] == "" {
+			w.broken("S4", "%s was looked at, and its entry %s is gone or about to run out", name, address)
 		}
 	}
 }

@@ -47,7 +47,9 @@ type world struct {
 	newest map[string]*mapping
 	// tampered are entries that somebody removed or shortened behind rbd-rescue's back, until it has looked again.
 	tampered map[string]bool
-	nonces   uint32
+	// relied are the entries behind which something is or was released.
+	relied map[types.UID][]string
+	nonces uint32
 	// made counts the pods.
 	made    int
 	story   []string
@@ -126,7 +128,7 @@ func isShared(image string) bool {
 func newWorld(t *rapid.T) *world {
 	w := &world{
 		T: t, clock: clocktesting.NewFakePassiveClock(time.Date(2026, 11, 23, 3, 0, 0, 0, time.UTC)), indexes: indexer{},
-		indexed: map[indexed][]string{}, lagging: map[placementGroup][]string{}, workloads: workloads, newest: map[string]*mapping{}, tampered: map[string]bool{}, nonces: 100, happened: map[string]int{},
+		indexed: map[indexed][]string{}, lagging: map[placementGroup][]string{}, workloads: workloads, newest: map[string]*mapping{}, tampered: map[string]bool{}, relied: map[types.UID][]string{}, nonces: 100, happened: map[string]int{},
 	}
 	w.api = &api{now: w.clock.Now, objects: objects{}}
 	w.webhook = &webhook{world: w, cache: objects{}}
