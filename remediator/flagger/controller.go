@@ -5,6 +5,7 @@ package flagger
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -12,6 +13,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/util/workqueue"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -133,25 +136,32 @@ func (c *Controller) flag(ctx context.Context, pod *corev1.Pod, held []v1alpha1.
 	if pod.Annotations[v1alpha1.AnnotationHeldVolumes] == want && labelled == (want != "") {
 		return nil
 	}
-	flagged := pod.DeepCopy()
-	if want == "" {
-		delete(flagged.Labels, v1alpha1.LabelHeld)
-		delete(flagged.Annotations, v1alpha1.AnnotationHeldVolumes)
-	} else {
-		setDefault(&flagged.Labels, v1alpha1.LabelHeld, "true")
-		setDefault(&flagged.Annotations, v1alpha1.AnnotationHeldVolumes, want)
+	patch, err := flagPatch(want)
+	if err != nil {
+		return err
 	}
-	if err := c.Client.Patch(ctx, flagged, client.MergeFrom(pod)); client.IgnoreNotFound(err) != nil {
+	target := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: pod.Namespace, Name: pod.Name}}
+	if err := c.Client.Patch(ctx, target, patch); client.IgnoreNotFound(err) != nil {
 		return fmt.Errorf("flagging pod %s/%s: %w", pod.Namespace, pod.Name, err)
 	}
 	return nil
 }
 
-func setDefault(to *map[string]string, key, value string) {
-	if *to == nil {
-		*to = map[string]string{}
+// flagPatch sets label and annotation, or takes both away, whatever the pod has: it may not be as an old cache shows it, and an
+// annotation alone would be found by nobody any more.
+func flagPatch(want string) (client.Patch, error) {
+	var label, annotation any // nil takes it away
+	if want != "" {
+		label, annotation = "true", want
 	}
-	(*to)[key] = value
+	text, err := json.Marshal(map[string]any{"metadata": map[string]any{
+		"labels":      map[string]any{v1alpha1.LabelHeld: label},
+		"annotations": map[string]any{v1alpha1.AnnotationHeldVolumes: annotation},
+	}})
+	if err != nil {
+		return nil, fmt.Errorf("encoding the flag: %w", err)
+	}
+	return client.RawPatch(types.MergePatchType, text), nil
 }
 
 func (c *Controller) announce(pod *corev1.Pod, held []v1alpha1.HeldVolume) {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	corev1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -278,5 +279,48 @@ func TestAFlagThatCannotBeWrittenIsTriedAgain(t *testing.T) {
 	c, _ := cluster{mode: "rescue", ready: corev1.ConditionUnknown, pod: waitingPod(unflagged())}.controller(t, &writes, refused)
 	if _, err := c.Reconcile(t.Context(), allFlags); !errors.Is(err, refused) {
 		t.Errorf("got %v, so nobody tries again", err)
+	}
+}
+
+// The cache shows the pod with an older flag, which was taken away since: half a flag would stay for ever.
+func TestAFlagIsWrittenWhole(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		ready        corev1.ConditionStatus
+		cached, live flags
+		want         flags
+	}{
+		"where the label is gone":              {ready: corev1.ConditionUnknown, cached: flagged(sharedByA), live: unflagged(), want: flagged(heldByA)},
+		"and taken away where it came back":    {ready: corev1.ConditionTrue, cached: flags{flagged(heldByA).Labels, unflagged().Annotations}, live: flagged(heldByA), want: unflagged()},
+		"and taken away where there is no map": {ready: corev1.ConditionTrue, cached: flagged(heldByA), live: flags{}, want: flags{}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			writes := 0
+			c, _ := cluster{mode: "rescue", ready: test.ready, pod: waitingPod(test.cached)}.controller(t, &writes, nil)
+			pod := &corev1.Pod{}
+			key := client.ObjectKey{Namespace: "shop", Name: "db-0"}
+			if err := c.Client.Get(t.Context(), key, pod); err != nil {
+				t.Fatal(err)
+			}
+			held, err := c.Observer.HeldClaims(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			live := pod.DeepCopy()
+			live.Labels, live.Annotations = test.live.Labels, test.live.Annotations
+			if err := c.Client.Update(t.Context(), live); err != nil {
+				t.Fatal(err)
+			}
+			if err := c.flag(t.Context(), pod, waitsFor(pod, held)); err != nil {
+				t.Fatal(err)
+			}
+			if err := c.Client.Get(t.Context(), key, live); err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(test.want, flags{live.Labels, live.Annotations}, cmpopts.EquateEmpty()); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
 	}
 }
