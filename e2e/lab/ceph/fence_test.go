@@ -21,14 +21,22 @@ const imageMiB = 8
 // fence is the product's core on real daemons: a client of another host writes to many images, is cut off, the cut is
 // proven, another takes over, the whole host is cut off, and after the lift it writes again.
 func (r *releaseTest) fence(ctx context.Context, t *testing.T) {
-	images := []string{"locked", withData, "img-0", "img-1", "img-2", "img-3"}
-	for _, name := range images[2:] {
+	images := []string{"locked", withData, "cloned", "img-0", "img-1", "img-2"}
+	for _, name := range append([]string{"parent"}, images[3:]...) {
 		if err := r.CreateImage(ctx, ceph.Pool, name, imageMiB); err != nil {
 			t.Fatal(err)
 		}
 	}
 	if err := r.CreateImage(ctx, ceph.Pool, "locked", imageMiB, "layering", "exclusive-lock"); err != nil {
 		t.Fatal(err)
+	}
+	for _, args := range [][]string{
+		{"snap", "create", ceph.Pool + "/parent@golden"}, {"snap", "protect", ceph.Pool + "/parent@golden"},
+		{"clone", ceph.Pool + "/parent@golden", ceph.Pool + "/cloned"},
+	} {
+		if _, err := r.RBD(ctx, args...); err != nil {
+			t.Fatal(err)
+		}
 	}
 	const metadata = ".rbd.csi.ceph.com/clientaddress/volume-1/node-a"
 	if _, err := r.RBD(ctx, "image-meta", "set", ceph.Pool+"/locked", metadata, r.node.ip.String()); err != nil {
