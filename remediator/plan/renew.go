@@ -91,13 +91,14 @@ func (d *draft) keep(v Volume, addresses []string) {
 	}
 }
 
-// AllKept tells whether a step only renews entries that stay until the fence is lifted.
-func AllKept(status v1alpha1.NodeFenceStatus, step AddToBlocklist) bool {
-	return !slices.ContainsFunc(step.Clients, func(address ceph.Address) bool {
+// Renewals is what a step has of entries that stay until the fence is lifted.
+func Renewals(status v1alpha1.NodeFenceStatus, step AddToBlocklist) AddToBlocklist {
+	step.Clients = slices.DeleteFunc(slices.Clone(step.Clients), func(address ceph.Address) bool {
 		return !slices.ContainsFunc(status.Clients, func(c v1alpha1.FencedClient) bool {
 			return c.Kept && c.ClusterID == step.ClusterID && c.Address == address.String()
 		})
 	})
+	return step
 }
 
 // forgetUnwanted drops entries that no volume needs any more, and that neither are nor can arrive in Ceph.

@@ -70,7 +70,23 @@ func (c *Controller) stillRight(ctx context.Context, nf *v1alpha1.NodeFence, jud
 	if stands {
 		return steps, nil
 	}
-	return slices.DeleteFunc(slices.Clone(steps), hurts), nil
+	return withoutHurt(nf, steps), nil
+}
+
+// withoutHurt leaves of the steps what is right whatever the node does: a renewal does not wait for a first entry beside it (S4).
+func withoutHurt(nf *v1alpha1.NodeFence, steps []plan.Step) []plan.Step {
+	var left []plan.Step
+	for _, step := range steps {
+		add, adds := step.(plan.AddToBlocklist)
+		if adds {
+			add = plan.Renewals(nf.Status, add)
+			step = add
+		}
+		if !takesFromNode(nf, step) && (!adds || len(add.Clients) > 0) {
+			left = append(left, step)
+		}
+	}
+	return left
 }
 
 // breakerIsClosed asks the API itself about all nodes before the first entry of an incident: a cache that has not heard of the
@@ -96,7 +112,7 @@ func (c *Controller) breakerIsClosed(ctx context.Context, judged *corev1.Node) (
 func takesFromNode(nf *v1alpha1.NodeFence, step plan.Step) bool {
 	switch step := step.(type) {
 	case plan.AddToBlocklist:
-		return !plan.AllKept(nf.Status, step)
+		return len(plan.Renewals(nf.Status, step).Clients) < len(step.Clients)
 	case plan.ClearVolumesInUse, plan.DeletePod, plan.DeleteAttachment, plan.FreeAttachment:
 		return true
 	default:

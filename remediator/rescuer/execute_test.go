@@ -8,6 +8,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
@@ -344,5 +345,46 @@ func TestAStatusThatSomebodyElseWroteIsLookedAtAgainBeforeAnythingIsDone(t *test
 	}
 	if w.writes != 0 || len(told(w.events)) != 0 {
 		t.Errorf("%d writes", w.writes)
+	}
+}
+
+// S4: what the cache shows of the node may be old. That holds up a first entry, not the renewal of one that must stay.
+func TestARenewalDoesNotWaitForAFirstEntry(t *testing.T) {
+	t.Parallel()
+	kept, first := ceph.MustParseAddress("10.0.0.1:0/42"), ceph.MustParseAddress("10.0.0.1:0/43")
+	nf := &v1alpha1.NodeFence{
+		Spec: v1alpha1.NodeFenceSpec{NodeName: "node-a"},
+		Status: v1alpha1.NodeFenceStatus{Clients: []v1alpha1.FencedClient{
+			{ClusterID: "c1", Address: kept.String(), Kept: true}, {ClusterID: "c1", Address: first.String()},
+			{ClusterID: "c2", Address: first.String()},
+		}},
+	}
+	steps := []plan.Step{
+		plan.AddToBlocklist{ClusterID: "c1", Clients: []ceph.Address{first, kept}, TTL: time.Hour},
+		plan.AddToBlocklist{ClusterID: "c2", Clients: []ceph.Address{first}, TTL: time.Hour},
+		plan.DeletePod{Namespace: "shop", Name: "db-0"},
+		plan.TaintNode{Node: "node-a", UID: "a"},
+	}
+	live := booted("a", "boot-1", corev1.ConditionTrue)
+	c, _ := executor(interceptor.Funcs{}, live)
+	for name, test := range map[string]struct {
+		cached *corev1.Node
+		want   []plan.Step
+	}{
+		"the cache is old": {cached: booted("a", "boot-1", corev1.ConditionUnknown), want: []plan.Step{
+			plan.AddToBlocklist{ClusterID: "c1", Clients: []ceph.Address{kept}, TTL: time.Hour}, plan.TaintNode{Node: "node-a", UID: "a"},
+		}},
+		"the cache is not old": {cached: live, want: steps},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			got, err := c.stillRight(t.Context(), nf, test.cached, steps)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(test.want, got, cmp.Comparer(func(a, b ceph.Address) bool { return a == b })); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
 	}
 }

@@ -199,6 +199,10 @@ var mutations = []mutation{
 		"if rebooted || overridden(nf) {", "if false && (rebooted || overridden(nf)) {",
 	},
 	{
+		"S4", "a renewal waits for a first entry", rescuer + "execute.go",
+		"add = plan.Renewals(nf.Status, add)", "add = plan.Renewals(v1alpha1.NodeFenceStatus{}, add)",
+	},
+	{
 		"S4", "entries live for an hour", plan + "renew.go",
 		"const entryTTL = 365 * 24 * time.Hour", "const entryTTL = time.Hour",
 	},
