@@ -174,3 +174,15 @@ func TestAWatcherThatMayBeOfANodeThatIsGoneIsNotRecorded(t *testing.T) {
 		})
 	}
 }
+
+func TestAWatcherOfAMirrorDaemonIsNotRecorded(t *testing.T) {
+	t.Parallel()
+	storage := cephtest.New(clocktesting.NewFakePassiveClock(time.Date(2026, 11, 23, 3, 0, 0, 0, time.UTC)))
+	storage.Mirror(image, "10.0.0.6:0/77")
+	storage.Watch(image, "10.0.0.1:0/42", "10.0.0.6:0/78") // it registers with another nonce than it watches with
+	got, err := look(t, storage, attachedTo(node("a", "10.0.0.1", "boot-1", corev1.ConditionTrue))...)
+	want := v1alpha1.ClientRecord{"a": clientsOf("boot-1", "10.0.0.1:0/42")}
+	if diff := cmp.Diff(want, got); diff != "" || err != nil {
+		t.Errorf("error %v, record (-want +got):\n%s", err, diff)
+	}
+}
