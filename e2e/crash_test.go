@@ -14,7 +14,7 @@ import (
 )
 
 // The remediator crashes at every boundary of an incident, against real Ceph and a real API server, and each time another
-// process goes on from what it finds. Steps of one decision run side by side, so that it takes two incidents to meet all.
+// process goes on from what it finds. What comes before a boundary is done by then, so that it takes two incidents to meet all.
 func TestCrashAroundFenceAndVolumesInUse(t *testing.T) {
 	crashThrough(t, "node-a",
 		[]string{

@@ -46,7 +46,8 @@ type Controller struct {
 	Announcer *announce.Announcer
 	// WritesAtOnce is how many steps of one decision are carried out at the same time; 0 for the default.
 	WritesAtOnce int
-	// Boundary is told, before and after each write, which one it is; nil for nobody. Tests end the process there (S8).
+	// Boundary is told, before and after each write, which one it is; nil for nobody. Tests end the process there (S8), so that
+	// steps are then carried out one after the other.
 	Boundary func(name string)
 
 	incidents nodeLocks

@@ -32,7 +32,7 @@ const writesAtOnce = 16
 // execute carries out the steps of one decision. Every step is idempotent and carries its own precondition; one that no
 // longer holds is no error: the next look decides anew. Steps of one kind do not wait for each other.
 func (c *Controller) execute(ctx context.Context, nf *v1alpha1.NodeFence, steps []plan.Step) error {
-	slots := make(chan struct{}, cmp.Or(c.WritesAtOnce, writesAtOnce))
+	slots := make(chan struct{}, c.writesAtOnce())
 	var group sync.WaitGroup
 	failed := make([]error, len(steps))
 	for i, step := range steps {
@@ -49,6 +49,14 @@ func (c *Controller) execute(ctx context.Context, nf *v1alpha1.NodeFence, steps 
 	}
 	group.Wait()
 	return errors.Join(failed...)
+}
+
+// writesAtOnce: whoever waits for a boundary must find that no step after it has begun.
+func (c *Controller) writesAtOnce() int {
+	if c.Boundary != nil {
+		return 1
+	}
+	return cmp.Or(c.WritesAtOnce, writesAtOnce)
 }
 
 // stillRight leaves out the steps whose grounds the API itself no longer shows: the decision was taken from a cache.
