@@ -38,6 +38,7 @@ func (w *world) actions() map[string]func(*rapid.T) {
 		"a minute goes well": func(*rapid.T) { w.goWell(12, 5*time.Second) },
 		"a while goes well":  func(*rapid.T) { w.goWell(12, 20*time.Second) },
 		"rbd-rescue crashes": w.crashes,
+		"another one leads":  w.anotherLeads,
 	}
 }
 
@@ -298,8 +299,15 @@ func (w *world) goWell(times int, d time.Duration) {
 
 func (w *world) crashes(t *rapid.T) {
 	if w.process.crashed {
-		w.restart()
+		w.anotherLeads(t)
 		return
 	}
 	w.process.crashIn = rapid.IntRange(1, 8).Draw(t, "writes until then")
+}
+
+// anotherLeads: another process takes over, be the one before alive or not, and looks at everything by its own caches.
+func (w *world) anotherLeads(t *rapid.T) {
+	w.restart(w.oldCaches(t))
+	w.process.lookAround()
+	w.happened["change of leaders"]++
 }

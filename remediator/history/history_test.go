@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"flag"
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -52,7 +53,7 @@ func TestTheRulesHoldInEveryHistory(t *testing.T) {
 	}
 	for _, what := range []string{
 		"node fenced", "whole host fenced", "pod force-deleted", "attachment deleted", "volumesInUse cleared", "stale write refused",
-		"fence lifted", "fence overridden", "fence cancelled", "entry renewed", "pod deleted gracefully", "crash", "pod gated", "gate opened", "storm",
+		"fence lifted", "fence overridden", "fence cancelled", "entry renewed", "pod deleted gracefully", "crash", "change of leaders", "pod gated", "gate opened", "storm",
 		"refused ClientUnknown", "refused SharedAddress", "refused CephDaemonHost", "refused UnfencedStorage", "refused BarePod",
 	} {
 		if seen[what] == 0 {
@@ -183,6 +184,33 @@ func TestEveryBootThatFailsAgainIsRescuedAgain(t *testing.T) {
 	})
 }
 
+// Whoever leads, with caches however old: a boot that is cut off stays so while it may still run, also where the node's boot
+// before it was well (S3, S4).
+func TestEveryFenceOutlivesItsLeader(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		w := newWorld(t)
+		m := w.machine(w.podsOf(workloads[0])[0].Spec.NodeName)
+		for range rapid.IntRange(0, 2).Draw(t, "boots") {
+			w.reboot(m)
+			w.goOn(20 * time.Second)
+		}
+		w.fail(m, rapid.SampledFrom([]string{"frozen", "cut off from the API"}).Draw(t, "how"))
+		w.until("db runs elsewhere", func() string { return w.notRunning(m.name) })
+		for range rapid.IntRange(1, 10).Draw(t, "leaders") {
+			w.anotherLeads(t)
+			w.looks(t)
+			w.someTime(t)
+			m.running = rapid.Bool().Draw(t, "runs")
+		}
+		w.restart(maps.Clone(w.api.objects))
+		w.goWell(3, 5*time.Second)
+		if fences := activeFences(w.fences()); len(fences) == 0 {
+			w.Fatalf("the fence of %s is gone\n%s", m.bootID(), strings.Join(w.story, "\n"))
+		}
+	})
+}
+
 // heal ends all faults but those of the machines.
 func (w *world) heal() {
 	w.tell("---- faults end")
@@ -194,7 +222,7 @@ func (w *world) heal() {
 	w.annotate("shop", v1alpha1.AnnotationAllow, "")
 	w.annotate("rbd-rescue", v1alpha1.AnnotationPaused, "")
 	w.webhook.down, w.webhook.stale = false, false
-	w.restart()
+	w.restart(maps.Clone(w.api.objects))
 	for _, nf := range activeFences(w.fences()) {
 		if !nf.Spec.Automatic && len(nf.Status.Clients) == 0 { // or it would fence the next pod there
 			w.tell("a person deletes NodeFence %s", nf.Name)

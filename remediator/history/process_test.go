@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -50,9 +51,8 @@ type process struct {
 // kinds that rbd-rescue keeps caches of. Each may be old by itself.
 var kinds = []string{"Node", "Pod", "PersistentVolume", "PersistentVolumeClaim", "Namespace", "VolumeAttachment", "NodeFence"}
 
-func newProcess(w *world) *process {
-	p := &process{world: w, cache: objects{}, due: map[string]time.Time{}}
-	p.cache.catchUp(w.api.objects, kinds...)
+func newProcess(w *world, cache objects) *process {
+	p := &process{world: w, cache: cache, due: map[string]time.Time{}}
 	cached := kube{world: w, state: func() objects { return p.cache }}
 	live := kube{world: w, state: func() objects { return w.api.objects }}
 	clusters := ceph.NewClusters(map[string]ceph.Dial{"c1": func(context.Context) (ceph.Conn, error) {
@@ -123,6 +123,7 @@ func (p *process) look(controller reconcile.Reconciler, name string) bool {
 		return false
 	}
 	defer p.world.failIfBroken()
+	defer p.world.remember()
 	result, err := controller.Reconcile(context.Background(), reconcile.Request{NamespacedName: client.ObjectKey{Name: name}})
 	key := fmt.Sprintf("%T %s", controller, name)
 	delete(p.due, key)
@@ -169,10 +170,41 @@ func (p *process) renew() {
 	}
 }
 
-// crash starts a new process in place of the old one.
-func (w *world) restart() {
-	w.process = newProcess(w)
+// lookAround is what a process does when it starts: it looks at everything that its caches list.
+func (p *process) lookAround() {
+	for _, pv := range list[*corev1.PersistentVolume](p.cache) {
+		p.lookAtVolume(pv.Name)
+	}
+	for _, node := range list[*corev1.Node](p.cache) {
+		p.lookAtNode(node.Name)
+	}
+	for _, nf := range list[*v1alpha1.NodeFence](p.cache) {
+		p.lookAtFence(nf.Name)
+	}
+	p.lookAtFlags()
+}
+
+// restart starts a new process in place of the old one, which has crashed or leads no more.
+func (w *world) restart(cache objects) {
+	w.process = newProcess(w, cache)
 	w.tell("rbd-rescue starts")
+}
+
+// oldCaches are those of a process that starts: informers take whatever an API server has for their first list
+// (resourceVersion 0), so that each kind is as old as it may be.
+func (w *world) oldCaches(t *rapid.T) objects {
+	cache := maps.Clone(w.api.objects)
+	if rapid.IntRange(0, 3).Draw(t, "caches are fresh") == 0 {
+		return cache
+	}
+	for _, kind := range kinds {
+		if back := rapid.IntRange(0, len(w.past)).Draw(t, "states that "+kind+" is behind"); back > 0 {
+			then := w.past[len(w.past)-back]
+			cache.catchUp(then.objects, kind)
+			w.tell("the cache of %s is as of %s", kind, then.at.Format("15:04:05"))
+		}
+	}
+	return cache
 }
 
 // conn is Ceph as rbd-rescue reaches it: every change is checked.

@@ -141,7 +141,7 @@ func (w *world) checkAdd(address string) {
 		w.broken("S8", "%s goes on the blocklist, and no NodeFence asks for it", address)
 		return
 	}
-	if w.lasts(address, 0) || slices.ContainsFunc(asking, func(nf *v1alpha1.NodeFence) bool { return w.reliedOn(nf, address) || proven(nf, address) }) {
+	if w.lasts(address, 0) || slices.ContainsFunc(asking, func(nf *v1alpha1.NodeFence) bool { return w.reliedOn(nf, address) || w.wasProven(nf, address) }) {
 		w.happened["entry renewed"]++
 		return
 	}
@@ -164,7 +164,8 @@ func (w *world) checkAdd(address string) {
 	}
 }
 
-// rely notes, as the status of an incident says, behind which entries something is or was released: from then on they stay (S4).
+// rely notes, as the status of an incident says, which entries were proven, and behind which something is or was released: from
+// then on these stay (S4).
 func (w *world) rely(nf *v1alpha1.NodeFence) {
 	for _, v := range nf.Status.Volumes {
 		if v.Phase == v1alpha1.VolumeHeld || v.Phase == v1alpha1.VolumeRefused {
@@ -176,14 +177,19 @@ func (w *world) rely(nf *v1alpha1.NodeFence) {
 			}
 		}
 	}
+	for _, c := range nf.Status.Clients {
+		if c.Epoch > 0 && !w.wasProven(nf, c.Address) {
+			w.proven[nf.UID] = append(w.proven[nf.UID], c.Address)
+		}
+	}
 }
 
 func (w *world) reliedOn(nf *v1alpha1.NodeFence, address string) bool {
 	return slices.Contains(w.relied[nf.UID], address)
 }
 
-func proven(nf *v1alpha1.NodeFence, address string) bool {
-	return slices.ContainsFunc(nf.Status.Clients, func(c v1alpha1.FencedClient) bool { return c.Address == address && c.Epoch > 0 })
+func (w *world) wasProven(nf *v1alpha1.NodeFence, address string) bool {
+	return slices.Contains(w.proven[nf.UID], address)
 }
 
 // checkFirstEntry: an automatic fence begins only at a node that has failed, and only one that is not one of many.

@@ -3,6 +3,7 @@ package history
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -29,8 +30,10 @@ const (
 // world is what is true: machines and what they have mapped, the API, Ceph, and rbd-rescue's process in it.
 type world struct {
 	*rapid.T
-	clock     *clocktesting.FakePassiveClock
-	api       *api
+	clock *clocktesting.FakePassiveClock
+	api   *api
+	// past are the states that the API was in, the oldest first.
+	past      []moment
 	indexes   indexer
 	indexed   map[indexed][]string
 	ceph      *cephtest.Cluster
@@ -47,9 +50,9 @@ type world struct {
 	newest map[string]*mapping
 	// tampered are entries that somebody removed or shortened behind rbd-rescue's back, until it has looked again.
 	tampered map[string]bool
-	// relied are the entries behind which something is or was released.
-	relied map[types.UID][]string
-	nonces uint32
+	// relied are the entries of each NodeFence behind which something is or was released; proven are those that were proven.
+	relied, proven map[types.UID][]string
+	nonces         uint32
 	// made counts the pods.
 	made    int
 	story   []string
@@ -128,7 +131,7 @@ func isShared(image string) bool {
 func newWorld(t *rapid.T) *world {
 	w := &world{
 		T: t, clock: clocktesting.NewFakePassiveClock(time.Date(2026, 11, 23, 3, 0, 0, 0, time.UTC)), indexes: indexer{},
-		indexed: map[indexed][]string{}, lagging: map[placementGroup][]string{}, workloads: workloads, newest: map[string]*mapping{}, tampered: map[string]bool{}, relied: map[types.UID][]string{}, nonces: 100, happened: map[string]int{},
+		indexed: map[indexed][]string{}, lagging: map[placementGroup][]string{}, workloads: workloads, newest: map[string]*mapping{}, tampered: map[string]bool{}, relied: map[types.UID][]string{}, proven: map[types.UID][]string{}, nonces: 100, happened: map[string]int{},
 	}
 	w.api = &api{now: w.clock.Now, objects: objects{}}
 	w.webhook = &webhook{world: w, cache: objects{}}
@@ -154,7 +157,7 @@ func newWorld(t *rapid.T) *world {
 			w.createPod(l)
 		}
 	}
-	w.process = newProcess(w)
+	w.process = newProcess(w, maps.Clone(w.api.objects))
 	for range 6 {
 		w.pass(5 * time.Second)
 		w.process.lookAtAll()
@@ -249,7 +252,18 @@ func (w *world) pass(d time.Duration) {
 	}
 	w.kubernetes()
 	w.tellCephWhoWatches()
+	w.remember()
 	w.failIfBroken()
+}
+
+// moment is what the API was at one time.
+type moment struct {
+	at      time.Time
+	objects objects
+}
+
+func (w *world) remember() {
+	w.past = append(w.past, moment{w.now(), maps.Clone(w.api.objects)})
 }
 
 // tell adds to the story that a failed check prints.
