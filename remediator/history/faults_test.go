@@ -30,7 +30,8 @@ func (w *world) actions() map[string]func(*rapid.T) {
 		"a manager works":    w.managerWorks,
 		"somebody tampers":   w.tamper,
 		"a person meddles":   w.meddle,
-		"a person fences":    w.personFences,
+		"a person fences":    func(t *rapid.T) { w.personFences(t, w.anyMachine(t)) },
+		"and once more":      w.personFencesAgain,
 		"a person lifts":     w.personLifts,
 		"a cache catches up": func(t *rapid.T) { w.process.catchUp(rapid.SampledFrom(kinds).Draw(t, "kind")) },
 		"rbd-rescue looks":   w.looks,
@@ -224,12 +225,17 @@ func (w *world) annotate(namespace, annotation, value string) {
 	w.tell("namespace %s: %s=%s", namespace, annotation, value)
 }
 
-func (w *world) personFences(t *rapid.T) {
-	m := w.anyMachine(t)
+// personFences makes a NodeFence by hand: of a node, or by the name of a client, or of its host where no other machine is.
+func (w *world) personFences(t *rapid.T, m *machine) {
 	spec := v1alpha1.NodeFenceSpec{NodeName: m.name}
-	if rapid.Bool().Draw(t, "names clients") {
+	switch rapid.SampledFrom([]string{"nobody", "a client", "the host"}).Draw(t, "names") {
+	case "a client":
 		if image, any := drawOne(t, m.images(), "image"); any {
 			spec.Clients, spec.BootID = []string{m.mapped[image].client}, m.bootID()
+		}
+	case "the host":
+		if !slices.ContainsFunc(w.machines, func(other *machine) bool { return other != m && other.client == m.client }) {
+			spec.Clients, spec.BootID = []string{ceph.Address{IP: m.client}.String()}, m.bootID()
 		}
 	}
 	nf := &v1alpha1.NodeFence{ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprintf("by-hand-%d", w.api.version)}, Spec: spec}
@@ -237,6 +243,16 @@ func (w *world) personFences(t *rapid.T) {
 		w.Fatal(err)
 	}
 	w.tell("a person fences %s with %v", m.name, spec.Clients)
+}
+
+// personFencesAgain makes another NodeFence of a node that has an active one.
+func (w *world) personFencesAgain(t *rapid.T) {
+	nf, any := drawOne(t, activeFences(w.fences()), "NodeFence")
+	if !any {
+		t.Skip("there is no NodeFence")
+	}
+	w.personFences(t, w.machine(nf.Spec.NodeName))
+	w.happened["fenced twice"]++
 }
 
 // personLifts says that a boot is over, be it or not, or deletes the NodeFence.

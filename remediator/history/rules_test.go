@@ -63,7 +63,7 @@ func (w *world) checkFenced(node, image, what string) {
 
 func (w *world) namedOthers(mp *mapping) bool {
 	return slices.ContainsFunc(w.fences(), func(nf *v1alpha1.NodeFence) bool {
-		return nf.Spec.BootID == mp.machine.bootID() && len(nf.Spec.Clients) > 0 && !slices.Contains(nf.Spec.Clients, mp.client)
+		return nf.Spec.BootID == mp.machine.bootID() && len(nf.Spec.Clients) > 0 && !cutOff(nf.Spec.Clients, mp.client)
 	})
 }
 
