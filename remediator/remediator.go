@@ -66,7 +66,8 @@ func Add(ctx context.Context, mgr ctrl.Manager, options Options) error {
 		return err
 	}
 	observer := &observe.Observer{
-		Reader: mgr.GetClient(), Clusters: options.Clusters, Clock: options.Clock, Namespace: options.Namespace, Settings: options.Settings,
+		Reader: mgr.GetClient(), Live: mgr.GetAPIReader(), Clusters: options.Clusters, Clock: options.Clock, Namespace: options.Namespace,
+		Settings: options.Settings,
 	}
 	announcer := announce.New(mgr.GetEventRecorder(v1alpha1.FieldManager), options.Clock)
 	for _, controller := range []interface{ AddTo(ctrl.Manager) error }{

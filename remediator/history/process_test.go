@@ -58,7 +58,7 @@ func newProcess(w *world, cache objects) *process {
 	clusters := ceph.NewClusters(map[string]ceph.Dial{"c1": func(context.Context) (ceph.Conn, error) {
 		return conn{Cluster: w.ceph, world: w}, nil
 	}})
-	observer := &observe.Observer{Reader: cached, Clusters: clusters, Clock: w.clock, Namespace: "rbd-rescue", Settings: plan.DefaultSettings()}
+	observer := &observe.Observer{Reader: cached, Live: live, Clusters: clusters, Clock: w.clock, Namespace: "rbd-rescue", Settings: plan.DefaultSettings()}
 	announcer := announce.New(&events.FakeRecorder{}, w.clock) // no channel: it drops them
 	p.recorder = &recorder.Controller{Client: cached, Observer: observer, Clusters: clusters, Clock: w.clock}
 	p.detector = &detector.Controller{Client: cached, Observer: observer, Announcer: announcer}

@@ -20,9 +20,12 @@ import (
 	"github.com/rbd-rescue/rbd-rescue/volume"
 )
 
-// Observer reads snapshots. Reader is a cache with the indexes of AddIndexes.
+// Observer reads snapshots.
 type Observer struct {
-	Reader   client.Reader
+	// Reader is a cache with the indexes of AddIndexes.
+	Reader client.Reader
+	// Live reads the API itself: the node of an incident.
+	Live     client.Reader
 	Clusters *ceph.Clusters
 	Clock    clock.PassiveClock
 	// Namespace is rbd-rescue's own: an annotation there pauses it.
@@ -36,13 +39,25 @@ func (o *Observer) Node(ctx context.Context, name string) (plan.Snapshot, error)
 	if err := o.Reader.List(ctx, &fences, client.MatchingFields{indexFenceNode: name}); err != nil {
 		return plan.Snapshot{}, fmt.Errorf("listing the NodeFences of node %s: %w", name, err)
 	}
-	return o.kubernetes(ctx, name, newest(fences.Items))
+	return o.kubernetes(ctx, name, newest(fences.Items), o.Reader)
+}
+
+// Identity is the node's last boot, as the API itself says.
+func (o *Observer) Identity(ctx context.Context, name string) (plan.Identity, error) {
+	s, err := o.kubernetes(ctx, name, nil, o.Live)
+	if err != nil {
+		return plan.Identity{}, err
+	}
+	return plan.IdentityOf(s), nil
 }
 
 // Incident reads everything about a NodeFence's node, from Kubernetes and from Ceph. What Ceph does not tell is no error:
 // it is in the snapshot, so that the decision can say so.
+//
+// The node itself is read from the API: a cache that is old may show the boot before the one that is fenced, Ready, so that it
+// would be lifted (S3) or not renewed (S4), or the node without its taint, which nobody would take away any more.
 func (o *Observer) Incident(ctx context.Context, nf *v1alpha1.NodeFence) (plan.Snapshot, error) {
-	s, err := o.kubernetes(ctx, nf.Spec.NodeName, nf)
+	s, err := o.kubernetes(ctx, nf.Spec.NodeName, nf, o.Live)
 	if err != nil || !nf.Active() {
 		return s, err
 	}
@@ -70,13 +85,14 @@ func newest(fences []v1alpha1.NodeFence) *v1alpha1.NodeFence {
 	return &best
 }
 
-func (o *Observer) kubernetes(ctx context.Context, name string, nf *v1alpha1.NodeFence) (plan.Snapshot, error) {
+// kubernetes reads the node from nodes, and all else from the cache.
+func (o *Observer) kubernetes(ctx context.Context, name string, nf *v1alpha1.NodeFence, nodes client.Reader) (plan.Snapshot, error) {
 	s := plan.Snapshot{
 		Now: o.Clock.Now(), NodeName: name, Fence: nf, Settings: o.Settings,
 		Policies: map[string]v1alpha1.Policy{}, UnfencedClaims: map[types.NamespacedName]string{},
 	}
 	var node corev1.Node
-	switch err := o.Reader.Get(ctx, client.ObjectKey{Name: name}, &node); {
+	switch err := nodes.Get(ctx, client.ObjectKey{Name: name}, &node); {
 	case err == nil:
 		s.Node = &node
 	case !apierrors.IsNotFound(err):

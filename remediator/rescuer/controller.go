@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"slices"
 	"sync"
 	"time"
 
@@ -39,7 +38,7 @@ const (
 type Controller struct {
 	// Client writes; its reads are cached.
 	Client client.Client
-	// Live reads the API itself: the NodeFence whose status is about to be replaced, the node before a release or a lift.
+	// Live reads the API itself: the NodeFence whose status is about to be replaced, the node before a release.
 	Live      client.Reader
 	Observer  *observe.Observer
 	Clusters  *ceph.Clusters
@@ -101,10 +100,7 @@ func (c *Controller) Reconcile(ctx context.Context, request reconcile.Request) (
 	if err != nil {
 		return reconcile.Result{}, fmt.Errorf("observing node %s: %w", nf.Spec.NodeName, err)
 	}
-	next, err := c.decide(ctx, &snapshot)
-	if err != nil {
-		return reconcile.Result{}, err
-	}
+	next := plan.Next(snapshot)
 	if err := c.report(ctx, nf, next); err != nil { // status first: a crash in execute leaves a trace of what was meant (S8)
 		if apierrors.IsConflict(err) {
 			return reconcile.Result{RequeueAfter: time.Millisecond}, nil // somebody else wrote it: look again
@@ -133,11 +129,10 @@ func (c *Controller) adopt(ctx context.Context, nf *v1alpha1.NodeFence) error {
 	}
 	changed := controllerutil.AddFinalizer(nf, v1alpha1.FinalizerFence)
 	if spec := &nf.Spec; cmp.Or(spec.MachineID, spec.SystemUUID) == "" {
-		snapshot, err := c.Observer.Node(ctx, spec.NodeName)
+		identity, err := c.Observer.Identity(ctx, spec.NodeName)
 		if err != nil {
 			return fmt.Errorf("observing node %s: %w", spec.NodeName, err)
 		}
-		identity := plan.IdentityOf(snapshot)
 		meant := spec.BootID == identity.BootID || spec.BootID == "" && len(spec.Clients) == 0
 		if meant && identity != (plan.Identity{BootID: spec.BootID}) {
 			spec.BootID, spec.MachineID, spec.SystemUUID = identity.BootID, identity.MachineID, identity.SystemUUID
@@ -151,36 +146,6 @@ func (c *Controller) adopt(ctx context.Context, nf *v1alpha1.NodeFence) error {
 		return fmt.Errorf("completing NodeFence %s: %w", nf.Name, err)
 	}
 	return nil
-}
-
-// decide decides what to do next. An end of what was asked for is decided anew by the node as the API itself shows it: a cache
-// that is old may show the boot before the one that is fenced, Ready (S3), or the node without the taint, which nobody would
-// take away any more.
-func (c *Controller) decide(ctx context.Context, snapshot *plan.Snapshot) (plan.Decision, error) {
-	next := plan.Next(*snapshot)
-	if !ends(snapshot.Fence, next) {
-		return next, nil
-	}
-	var err error
-	if snapshot.Node, err = c.liveNode(ctx, snapshot.NodeName); err != nil {
-		return plan.Decision{}, err
-	}
-	return plan.Next(*snapshot), nil
-}
-
-// ends tells whether a decision ends what an incident has asked of Ceph and of the node, or stops looking after it.
-func ends(nf *v1alpha1.NodeFence, next plan.Decision) bool {
-	if nf.Active() && (next.Status.Phase == v1alpha1.PhaseLifted || next.Status.Phase == v1alpha1.PhaseCancelled) {
-		return true
-	}
-	return slices.ContainsFunc(next.Steps, func(step plan.Step) bool {
-		switch step.(type) {
-		case plan.RemoveFromBlocklist, plan.UntaintNode:
-			return true
-		default:
-			return false
-		}
-	})
 }
 
 // report stores the status if it changed, and then announces what it says.

@@ -136,13 +136,13 @@ func (c *Controller) liveNode(ctx context.Context, name string) (*corev1.Node, e
 	case apierrors.IsNotFound(err):
 		return nil, nil
 	case err != nil:
-		return nil, fmt.Errorf("reading node %s before anything is taken from it or lifted: %w", name, err)
+		return nil, fmt.Errorf("reading node %s before anything is taken from it: %w", name, err)
 	}
 	return node, nil
 }
 
-// asJudged tells whether a node is as the cache showed it: that may be old, and a kubelet that answers again looks after its
-// pods itself.
+// asJudged tells whether a node is as it was when the decision was taken, before Ceph was asked and the status stored: a kubelet
+// that answers again looks after its pods itself.
 func asJudged(node, judged *corev1.Node) bool {
 	if node == nil || judged == nil {
 		return node == judged

@@ -165,6 +165,23 @@ func TestAFenceIsCancelledOnlyIfTheAPIItselfShowsThatTheNodeIsBack(t *testing.T)
 	}
 }
 
+// A person fences the boot that the node runs, not the one that an old cache shows.
+func TestANodeFenceByHandMeansTheBootThatTheAPIItselfShows(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.refence(booted("a", "boot-2", corev1.ConditionTrue), func(nf *v1alpha1.NodeFence) {
+		nf.Spec, nf.Status = v1alpha1.NodeFenceSpec{NodeName: "node-a"}, v1alpha1.NodeFenceStatus{}
+	})
+	c := w.controller()
+	c.Observer.Reader = nodeIs{w.client, booted("a", "boot-1", corev1.ConditionTrue)}
+	if err := w.settle(c); err != nil {
+		t.Fatal(err)
+	}
+	if got := w.fence().Spec.BootID; got != "boot-2" {
+		t.Errorf("it is %s that is fenced", got)
+	}
+}
+
 // refence gives the world another node-a, or none, and makes its NodeFence one of boot-2 that has long recovered.
 func (w *world) refence(node *corev1.Node, with func(*v1alpha1.NodeFence)) {
 	w.Helper()

@@ -221,7 +221,7 @@ func (w *world) controller() *Controller {
 	clusters := ceph.NewClusters(map[string]ceph.Dial{"c1": func(context.Context) (ceph.Conn, error) { return w.ceph, nil }})
 	return &Controller{
 		Client: w.client, Live: w.client, Clusters: clusters,
-		Observer:  &observe.Observer{Reader: w.client, Clusters: clusters, Clock: clock, Settings: plan.DefaultSettings()},
+		Observer:  &observe.Observer{Reader: w.client, Live: w.client, Clusters: clusters, Clock: clock, Settings: plan.DefaultSettings()},
 		Announcer: announce.New(w.events, clock),
 	}
 }

@@ -119,7 +119,7 @@ var mutations = []mutation{
 		"first := acts && wantedBy(status, c)", "first := wantedBy(status, c)",
 	},
 	{
-		"S2", "what the cache says of the node is good enough", rescuer + "execute.go",
+		"S2", "what the node was when the decision was taken is good enough", rescuer + "execute.go",
 		"return failed == failedBefore &&", "return true || failed == failedBefore &&",
 	},
 	{
@@ -143,8 +143,8 @@ var mutations = []mutation{
 		`return plan.NeededBy(others, address.String()) != ""`, "return false",
 	},
 	{
-		"S3", "what the cache says of the node is good enough to lift", rescuer + "controller.go",
-		"if !ends(snapshot.Fence, next) {", "if true {",
+		"S3", "what the cache says of the node is good enough", "remediator/observe/observer.go",
+		"o.kubernetes(ctx, nf.Spec.NodeName, nf, o.Live)", "o.kubernetes(ctx, nf.Spec.NodeName, nf, o.Reader)",
 	},
 	{
 		"S3", "a deleted NodeFence is gone at once", plan + "next.go",
