@@ -60,7 +60,7 @@ func (w *world) longTime(t *rapid.T) {
 		return
 	}
 	for range 6 {
-		w.clock.SetTime(w.now().Add(60 * 24 * time.Hour))
+		w.elapse(60 * 24 * time.Hour)
 		w.process.catchUp(kinds...)
 		w.process.renew()
 		w.tell("two months have passed")
@@ -140,10 +140,14 @@ func (w *world) linkChanges(t *rapid.T) {
 }
 
 func (w *world) cephChanges(t *rapid.T) {
-	switch rapid.SampledFrom([]string{"mons", "lag", "lag", "well"}).Draw(t, "what") {
+	switch rapid.SampledFrom([]string{"mons", "doubt", "lag", "lag", "well"}).Draw(t, "what") {
 	case "mons":
 		w.monsDown = true
 		w.tell("the monitors are down")
+	case "doubt":
+		w.doubt = rapid.SampledFrom([]string{"late", "never"}).Draw(t, "entries come")
+		w.lateBy = time.Duration(rapid.IntRange(1, 50).Draw(t, "seconds late")) * time.Second
+		w.tell("nobody is told of the entries that are added: they come %s (%s)", w.doubt, w.lateBy)
 	case "lag":
 		w.lag(rapid.SampledFrom([]string{"rbd", "ssd"}).Draw(t, "pool"), rapid.Bool().Draw(t, "all of it"))
 	case "well":
@@ -175,7 +179,7 @@ func (w *world) managerWorks(t *rapid.T) {
 }
 
 func (w *world) cephWell() {
-	w.monsDown, w.managed = false, ""
+	w.monsDown, w.managed, w.doubt = false, "", ""
 	clear(w.lagging)
 	w.ceph.Lag(false)
 	w.tell("Ceph is well")

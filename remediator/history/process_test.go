@@ -1,12 +1,14 @@
 package history
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -218,6 +220,7 @@ func (c conn) MonCommand(ctx context.Context, text []byte) ([]byte, error) {
 		Prefix      string
 		BlocklistOp string
 		Addr        string
+		Expire      float64
 	}
 	if err := json.Unmarshal(text, &command); err != nil {
 		return nil, err
@@ -233,6 +236,9 @@ func (c conn) MonCommand(ctx context.Context, text []byte) ([]byte, error) {
 	if !c.world.monsDown {
 		if command.BlocklistOp == "add" {
 			c.world.checkAdd(command.Addr)
+			if c.world.doubt != "" {
+				return nil, c.world.keepBack(command.Addr, time.Duration(command.Expire)*time.Second)
+			}
 		} else {
 			c.world.checkRemove(command.Addr)
 		}
@@ -241,6 +247,35 @@ func (c conn) MonCommand(ctx context.Context, text []byte) ([]byte, error) {
 }
 
 var errHangs = fmt.Errorf("no answer: %w", ceph.ErrInDoubt)
+
+// lateEntry is one whose command was not answered, and that the monitors commit all the same.
+type lateEntry struct {
+	at      time.Time
+	address string
+	lasts   time.Duration
+}
+
+// keepBack leaves an entry in doubt: it comes later, or never.
+func (w *world) keepBack(address string, lasts time.Duration) error {
+	w.happened["entry in doubt"]++
+	if w.doubt == "late" {
+		w.late = append(w.late, lateEntry{w.now().Add(w.lateBy), address, lasts})
+	}
+	return errHangs
+}
+
+// arrive lets the entries come that are due.
+func (w *world) arrive() {
+	due := slices.DeleteFunc(slices.Clone(w.late), func(e lateEntry) bool { return e.at.After(w.now()) })
+	w.late = slices.DeleteFunc(w.late, func(e lateEntry) bool { return !e.at.After(w.now()) })
+	slices.SortFunc(due, func(a, b lateEntry) int { return cmp.Or(a.at.Compare(b.at), strings.Compare(a.address, b.address)) })
+	for _, e := range due {
+		w.ceph.Tamper(ceph.MustParseAddress(e.address), e.at.Add(e.lasts))
+		w.tell("%s comes on the blocklist late", e.address)
+		w.happened["entry came late"]++
+		w.checkArrived(e.address)
+	}
+}
 
 func (w *world) cephFails() error {
 	if w.process != nil && w.process.crashed {

@@ -164,6 +164,13 @@ func (w *world) checkAdd(address string) {
 	}
 }
 
+// checkArrived is S2 for an entry that comes after its command had failed in doubt: somebody must look after it still.
+func (w *world) checkArrived(address string) {
+	if len(activeFences(w.askingFor(address))) == 0 {
+		w.broken("S2", "%s comes on the blocklist late, and no NodeFence asks for it any more", address)
+	}
+}
+
 // rely notes, as the status of an incident says, which entries were proven, and behind which something is or was released: from
 // then on these stay (S4).
 func (w *world) rely(nf *v1alpha1.NodeFence) {

@@ -42,6 +42,11 @@ type world struct {
 	process   *process
 	webhook   *webhook
 	monsDown  bool
+	// doubt is what becomes of the entries that are added while nobody is answered: they come "late", by lateBy, or "never";
+	// empty while all is well. late are those under way.
+	doubt  string
+	lateBy time.Duration
+	late   []lateEntry
 	// managed is the image that a manager has open, to flatten it or for a scheduled snapshot; empty for none.
 	managed string
 	// lagging are the placement groups that lag behind, with the blocklist that they still go by.
@@ -242,7 +247,7 @@ func (w *world) now() time.Time { return w.clock.Now() }
 
 // pass lets time go by: machines write, kubelets and Kubernetes' controllers act.
 func (w *world) pass(d time.Duration) {
-	w.clock.SetTime(w.now().Add(d))
+	w.elapse(d)
 	for _, m := range w.machines {
 		m.write()
 	}
@@ -264,6 +269,12 @@ type moment struct {
 
 func (w *world) remember() {
 	w.past = append(w.past, moment{w.now(), maps.Clone(w.api.objects)})
+}
+
+// elapse sets the clock.
+func (w *world) elapse(d time.Duration) {
+	w.clock.SetTime(w.now().Add(d))
+	w.arrive()
 }
 
 // tell adds to the story that a failed check prints.
