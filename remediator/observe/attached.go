@@ -43,15 +43,11 @@ func (o *Observer) AttachedNodes(ctx context.Context, persistentVolume string) (
 }
 
 func (o *Observer) nodeOrName(ctx context.Context, name string) (*corev1.Node, error) {
-	node := &corev1.Node{}
-	err := o.Reader.Get(ctx, client.ObjectKey{Name: name}, node)
-	if apierrors.IsNotFound(err) {
-		return &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name}}, nil
+	node, err := readNode(ctx, o.Reader, name)
+	if node == nil && err == nil {
+		node = &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name}}
 	}
-	if err != nil {
-		return nil, fmt.Errorf("reading node %s: %w", name, err)
-	}
-	return node, nil
+	return node, err
 }
 
 // UsingNodes are the nodes that have pods with a claim: where its driver needs no attachment (in-tree volumes, CSIDriver

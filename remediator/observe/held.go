@@ -6,7 +6,6 @@ import (
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/rbd-rescue/rbd-rescue/api/v1alpha1"
@@ -76,12 +75,9 @@ func (o *Observer) fencedNodes(ctx context.Context) ([]string, error) {
 // heldBy are the RBD volumes that a node has, but those whose claim is gone: a new claim of that name is another volume.
 func (o *Observer) heldBy(ctx context.Context, name string) ([]volume.Volume, error) {
 	s := plan.Snapshot{NodeName: name}
-	var node corev1.Node
-	switch err := o.Reader.Get(ctx, client.ObjectKey{Name: name}, &node); {
-	case err == nil:
-		s.Node = &node
-	case !apierrors.IsNotFound(err):
-		return nil, fmt.Errorf("reading node %s: %w", name, err)
+	var err error
+	if s.Node, err = readNode(ctx, o.Reader, name); err != nil {
+		return nil, err
 	}
 	if err := o.pods(ctx, name, &s); err != nil {
 		return nil, err

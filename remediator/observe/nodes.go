@@ -7,12 +7,25 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/rbd-rescue/rbd-rescue/api/v1alpha1"
 	"github.com/rbd-rescue/rbd-rescue/remediator/plan"
 	"github.com/rbd-rescue/rbd-rescue/volume"
 )
+
+// readNode reads a node from the cache or from the API itself; nil if it is gone.
+func readNode(ctx context.Context, from client.Reader, name string) (*corev1.Node, error) {
+	node := &corev1.Node{}
+	switch err := from.Get(ctx, client.ObjectKey{Name: name}, node); {
+	case apierrors.IsNotFound(err):
+		return nil, nil
+	case err != nil:
+		return nil, fmt.Errorf("reading node %s: %w", name, err)
+	}
+	return node, nil
+}
 
 // FailedNodes are the names of the nodes that have failed whatever their pods do: nothing is heard of them, somebody has
 // tainted them as out of service, or they are gone while volumes are attached to them.

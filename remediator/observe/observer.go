@@ -24,13 +24,15 @@ import (
 type Observer struct {
 	// Reader is a cache with the indexes of AddIndexes.
 	Reader client.Reader
-	// Live reads the API itself: the node of an incident.
+	// Live reads the API itself: the node of an incident, the other NodeFences, and what a record goes by.
 	Live     client.Reader
 	Clusters *ceph.Clusters
 	Clock    clock.PassiveClock
 	// Namespace is rbd-rescue's own: an annotation there pauses it.
 	Namespace string
 	Settings  plan.Settings
+
+	attachments liveAttachments
 }
 
 // Node reads what Kubernetes says about a node, with its newest NodeFence if there is one; nothing is asked of Ceph.
@@ -55,7 +57,8 @@ func (o *Observer) Identity(ctx context.Context, name string) (plan.Identity, er
 // it is in the snapshot, so that the decision can say so.
 //
 // The node itself is read from the API: a cache that is old may show the boot before the one that is fenced, Ready, so that it
-// would be lifted (S3) or not renewed (S4), or the node without its taint, which nobody would take away any more.
+// would be lifted (S3) or not renewed (S4), or the node without its taint, which nobody would take away any more. So are the
+// other NodeFences: one of them may be about to remove an entry that this one needs (S1).
 func (o *Observer) Incident(ctx context.Context, nf *v1alpha1.NodeFence) (plan.Snapshot, error) {
 	s, err := o.kubernetes(ctx, nf.Spec.NodeName, nf, o.Live)
 	if err != nil || !nf.Active() {
@@ -85,27 +88,24 @@ func newest(fences []v1alpha1.NodeFence) *v1alpha1.NodeFence {
 	return &best
 }
 
-// kubernetes reads the node from nodes, and all else from the cache.
-func (o *Observer) kubernetes(ctx context.Context, name string, nf *v1alpha1.NodeFence, nodes client.Reader) (plan.Snapshot, error) {
+// kubernetes reads the node and the other NodeFences from one reader, and all else from the cache.
+func (o *Observer) kubernetes(ctx context.Context, name string, nf *v1alpha1.NodeFence, from client.Reader) (plan.Snapshot, error) {
 	s := plan.Snapshot{
 		Now: o.Clock.Now(), NodeName: name, Fence: nf, Settings: o.Settings,
 		Policies: map[string]v1alpha1.Policy{}, UnfencedClaims: map[types.NamespacedName]string{},
 	}
-	var node corev1.Node
-	switch err := nodes.Get(ctx, client.ObjectKey{Name: name}, &node); {
-	case err == nil:
-		s.Node = &node
-	case !apierrors.IsNotFound(err):
-		return s, fmt.Errorf("reading node %s: %w", name, err)
+	var err error
+	if s.Node, err = readNode(ctx, from, name); err != nil {
+		return s, err
 	}
 	for _, read := range []func(context.Context, string, *plan.Snapshot) error{
-		o.pods, o.volumes, o.unfencedClaims, o.policies, o.nodes, o.paused, o.otherFences,
+		o.pods, o.volumes, o.unfencedClaims, o.policies, o.nodes, o.paused,
 	} {
 		if err := read(ctx, name, &s); err != nil {
 			return s, err
 		}
 	}
-	return s, nil
+	return s, otherFences(ctx, from, &s)
 }
 
 func (o *Observer) pods(ctx context.Context, name string, s *plan.Snapshot) error {
@@ -119,9 +119,9 @@ func (o *Observer) pods(ctx context.Context, name string, s *plan.Snapshot) erro
 	return nil
 }
 
-func (o *Observer) otherFences(ctx context.Context, _ string, s *plan.Snapshot) error {
+func otherFences(ctx context.Context, from client.Reader, s *plan.Snapshot) error {
 	var fences v1alpha1.NodeFenceList
-	if err := o.Reader.List(ctx, &fences, client.UnsafeDisableDeepCopy); err != nil {
+	if err := from.List(ctx, &fences, client.UnsafeDisableDeepCopy); err != nil {
 		return fmt.Errorf("listing NodeFences: %w", err)
 	}
 	for i := range fences.Items {

@@ -8,7 +8,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/rbd-rescue/rbd-rescue/api/v1alpha1"
@@ -104,20 +103,29 @@ func (o *Observer) eachOther(ctx context.Context, pv *corev1.PersistentVolume, b
 		if name == besides {
 			continue
 		}
-		var node corev1.Node
-		switch err := o.Reader.Get(ctx, client.ObjectKey{Name: name}, &node); {
-		case apierrors.IsNotFound(err):
-			continue
-		case err != nil:
-			return fmt.Errorf("reading node %s: %w", name, err)
-		case volume.BootID(&node) != clients.BootID:
+		node, err := o.nodeInBoot(ctx, name, clients.BootID)
+		if err != nil {
+			return err
+		}
+		if node == nil {
 			continue
 		}
 		for _, address := range addressesOf(clients) {
-			visit(&node, address)
+			visit(node, address)
 		}
 	}
 	return nil
+}
+
+// nodeInBoot is a node while it has this boot; else nil. A cache that has not heard of the boot yet is not believed.
+func (o *Observer) nodeInBoot(ctx context.Context, name, boot string) (*corev1.Node, error) {
+	for _, from := range []client.Reader{o.Reader, o.Live} {
+		node, err := readNode(ctx, from, name)
+		if err != nil || node != nil && volume.BootID(node) == boot {
+			return node, err
+		}
+	}
+	return nil, nil
 }
 
 func addressesOf(clients v1alpha1.NodeClients) []ceph.Address {

@@ -99,18 +99,39 @@ func (c *Controller) Reconcile(ctx context.Context, request reconcile.Request) (
 	seen, err := c.look(ctx, v, pv, attached)
 	if err != nil {
 		missing.set(pv.Name, len(observe.Record(pv)) == 0)
-		booted, _ := next(sighting{record: observe.Record(pv), attached: attached}) // whatever Ceph says, a boot is noted (S3)
-		return reconcile.Result{}, errors.Join(fmt.Errorf("looking for the clients of image %s: %w", v.ImageName(), err), c.save(ctx, pv, booted))
+		seen = sighting{record: observe.Record(pv), attached: attached} // whatever Ceph says, a boot is noted (S3)
+		_, unsaved := c.keep(ctx, v, pv, seen)
+		return reconcile.Result{}, errors.Join(fmt.Errorf("looking for the clients of image %s: %w", v.ImageName(), err), unsaved)
 	}
-	record, complete := next(seen)
+	complete, err := c.keep(ctx, v, pv, seen)
 	missing.set(pv.Name, !complete)
-	if err := c.save(ctx, pv, record); err != nil {
+	if err != nil {
 		return reconcile.Result{}, err
 	}
 	if complete {
 		return reconcile.Result{RequeueAfter: resync}, nil
 	}
 	return reconcile.Result{RequeueAfter: min(max(c.Clock.Since(since)/4, soonest), latest)}, nil
+}
+
+// keep records what was seen, if what it goes by is so by the API's own word: by a cache that is old, a new node's client was another's
+// (S2), or the boot before this one. Otherwise the record is not complete, and the next look may find a newer cache.
+func (c *Controller) keep(ctx context.Context, v volume.Volume, pv *corev1.PersistentVolume, seen sighting) (complete bool, err error) {
+	record, complete := next(seen)
+	if equality.Semantic.DeepEqual(seen.record, record) || len(record) == 0 {
+		return complete, nil
+	}
+	for _, node := range seen.attached {
+		if same, err := c.Observer.AsNow(ctx, node); !same || err != nil {
+			return false, err
+		}
+	}
+	if seen.excludes(record) {
+		if same, err := c.Observer.HasNow(ctx, pv.Name, v.Claim, seen.attached); !same || err != nil {
+			return false, err
+		}
+	}
+	return complete, c.save(ctx, pv, record)
 }
 
 func (c *Controller) look(ctx context.Context, v volume.Volume, pv *corev1.PersistentVolume, attached []*corev1.Node) (sighting, error) {
@@ -168,11 +189,8 @@ func running(pods []*corev1.Pod) map[string][]types.UID {
 	return uids
 }
 
-// save writes the record if it says something new, under an optimistic lock: it replaces the whole annotation.
+// save writes the record under an optimistic lock: it replaces the whole annotation.
 func (c *Controller) save(ctx context.Context, pv *corev1.PersistentVolume, record v1alpha1.ClientRecord) error {
-	if equality.Semantic.DeepEqual(observe.Record(pv), record) || len(record) == 0 {
-		return nil
-	}
 	text, err := json.Marshal(record)
 	if err != nil {
 		return fmt.Errorf("encoding the record of PersistentVolume %s: %w", pv.Name, err)

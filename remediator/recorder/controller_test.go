@@ -60,6 +60,13 @@ func (f fakeIndexer) IndexField(_ context.Context, o client.Object, field string
 // look reconciles pv once, and gives what is on record then.
 func look(t *testing.T, storage *cephtest.Cluster, objects ...client.Object) (v1alpha1.ClientRecord, error) {
 	t.Helper()
+	api := holding(t, objects...)
+	return lookBy(t, api, api, storage)
+}
+
+// holding is an API that has these objects.
+func holding(t *testing.T, objects ...client.Object) client.Client {
+	t.Helper()
 	scheme := runtime.NewScheme()
 	if err := errors.Join(clientgoscheme.AddToScheme(scheme), v1alpha1.AddToScheme(scheme)); err != nil {
 		t.Fatal(err)
@@ -68,12 +75,17 @@ func look(t *testing.T, storage *cephtest.Cluster, objects ...client.Object) (v1
 	if err := observe.AddIndexes(t.Context(), fakeIndexer{builder}); err != nil {
 		t.Fatal(err)
 	}
-	api := builder.Build()
+	return builder.Build()
+}
+
+// lookBy reconciles pv once, by a cache.
+func lookBy(t *testing.T, cache, api client.Client, storage *cephtest.Cluster) (v1alpha1.ClientRecord, error) {
+	t.Helper()
 	clusters := ceph.NewClusters(map[string]ceph.Dial{"c1": func(context.Context) (ceph.Conn, error) { return storage, nil }})
-	c := &Controller{Client: api, Observer: &observe.Observer{Reader: api, Clusters: clusters}, Clusters: clusters, Clock: storage.Clock}
+	c := &Controller{Client: cache, Observer: &observe.Observer{Reader: cache, Live: api, Clusters: clusters}, Clusters: clusters, Clock: storage.Clock}
 	_, failed := c.Reconcile(t.Context(), reconcile.Request{NamespacedName: client.ObjectKey{Name: "pv"}})
 	pv := &corev1.PersistentVolume{}
-	if err := api.Get(t.Context(), client.ObjectKey{Name: "pv"}, pv); err != nil {
+	if err := cache.Get(t.Context(), client.ObjectKey{Name: "pv"}, pv); err != nil { // it writes by the same client
 		t.Fatal(err)
 	}
 	return observe.Record(pv), failed
@@ -184,5 +196,57 @@ func TestAWatcherOfAMirrorDaemonIsNotRecorded(t *testing.T) {
 	want := v1alpha1.ClientRecord{"a": clientsOf("boot-1", "10.0.0.1:0/42")}
 	if diff := cmp.Diff(want, got); diff != "" || err != nil {
 		t.Errorf("error %v, record (-want +got):\n%s", err, diff)
+	}
+}
+
+// S2, S3: what is on record may be fenced, and tells which boot ends a fence.
+func TestNothingIsRecordedByACacheThatIsOld(t *testing.T) {
+	t.Parallel()
+	a, b := node("a", "10.0.0.1", "boot-1", corev1.ConditionTrue), node("b", "10.0.0.2", "boot-9", corev1.ConditionTrue)
+	onStorageNetwork := "192.168.7.2:0/42"
+	usedOn := func(node string) client.Object {
+		return &corev1.Pod{
+			ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "on-" + node},
+			Spec: corev1.PodSpec{NodeName: node, Volumes: []corev1.Volume{{Name: "data", VolumeSource: corev1.VolumeSource{
+				PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: "data"},
+			}}}},
+			Status: corev1.PodStatus{Phase: corev1.PodRunning},
+		}
+	}
+	for name, test := range map[string]struct {
+		watcher     string
+		cached, now []client.Object
+		recorded    bool
+	}{
+		"another node has the volume, too": {watcher: onStorageNetwork, cached: append(attachedTo(a), b), now: attachedTo(a, b)},
+		"another node has it now":          {watcher: onStorageNetwork, cached: append(attachedTo(a), b), now: append(attachedTo(b), a)},
+		"a pod of another node has it, which needs no attachment": {
+			watcher: onStorageNetwork, cached: append(attachedTo(), a, b, usedOn("a")), now: append(attachedTo(), a, b, usedOn("a"), usedOn("b")),
+		},
+		"the node has booted again":     {watcher: "10.0.0.1:0/42", cached: attachedTo(a), now: attachedTo(node("a", "10.0.0.1", "boot-2", corev1.ConditionTrue))},
+		"the node has failed":           {watcher: "10.0.0.1:0/42", cached: attachedTo(a), now: attachedTo(node("a", "10.0.0.1", "boot-1", corev1.ConditionUnknown))},
+		"the node has another address":  {watcher: "10.0.0.1:0/42", cached: attachedTo(a), now: attachedTo(node("a", "10.0.0.3", "boot-1", corev1.ConditionTrue))},
+		"the node is gone":              {watcher: "10.0.0.1:0/42", cached: attachedTo(a), now: attachedTo()},
+		"but by one that is not old is": {watcher: onStorageNetwork, cached: append(attachedTo(a), b), now: append(attachedTo(a), b), recorded: true},
+		"and one that needs no attachment": {
+			watcher: onStorageNetwork, cached: append(attachedTo(), a, b, usedOn("a")), now: append(attachedTo(), a, b, usedOn("a")), recorded: true,
+		},
+		"and where its own address tells, whoever else has it": {watcher: "10.0.0.1:0/42", cached: append(attachedTo(a), b), now: attachedTo(a, b), recorded: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			storage := cephtest.New(clocktesting.NewFakePassiveClock(time.Date(2026, 11, 23, 3, 0, 0, 0, time.UTC)))
+			storage.Watch(image, test.watcher)
+			for _, objects := range [][]client.Object{test.cached, test.now} {
+				objects[0].(*corev1.PersistentVolume).Spec.ClaimRef = &corev1.ObjectReference{Namespace: "shop", Name: "data"}
+			}
+			got, err := lookBy(t, holding(t, test.cached...), holding(t, test.now...), storage)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if recorded := slices.Contains(got["a"].Clients, test.watcher); recorded != test.recorded || !recorded && len(got) > 0 {
+				t.Errorf("on record: %v", got)
+			}
+		})
 	}
 }

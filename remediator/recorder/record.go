@@ -130,6 +130,21 @@ func (s sighting) unplaced() bool {
 	})
 }
 
+// excludes tells whether a record has a new client that lies on no address of its node: it is taken for the node's since no other
+// node has the volume.
+func (s sighting) excludes(record v1alpha1.ClientRecord) bool {
+	for _, node := range s.attached {
+		for _, text := range record[node.Name].Clients {
+			address, err := ceph.ParseAddress(text)
+			known := slices.Contains(s.record[node.Name].Clients, text)
+			if err == nil && !known && !slices.Contains(volume.Addresses(node), address.IP) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 func (s sighting) belongs(address ceph.Address, node *corev1.Node) bool {
 	if slices.Contains(s.own, address) {
 		return false
