@@ -167,6 +167,10 @@ type FencedClient struct {
 	// AskedAgain says that it was asked for before that, too: when the entry is there, another ask may still be under way.
 	// +optional
 	AskedAgain bool `json:"askedAgain,omitempty"`
+	// RemovalAskedAt is when Ceph was last asked to remove the entry: it may do so for a minute yet, though no answer came. Until
+	// then the entry proves nothing, whoever asks for it (S1).
+	// +optional
+	RemovalAskedAt *metav1.MicroTime `json:"removalAskedAt,omitempty"`
 }
 
 // FenceScope says what one entry cuts off.
@@ -263,6 +267,10 @@ type IncidentTimes struct {
 	// RecoveredAt is when the last wanted volume ran elsewhere.
 	// +optional
 	RecoveredAt *metav1.MicroTime `json:"recoveredAt,omitempty"`
+	// OverAt is when the boot was proven to be over, since the same machine was Ready with another one: what that one does later
+	// changes nothing of it (S3).
+	// +optional
+	OverAt *metav1.MicroTime `json:"overAt,omitempty"`
 	// LiftedAt is when the entries were removed.
 	// +optional
 	LiftedAt *metav1.MicroTime `json:"liftedAt,omitempty"`

@@ -37,14 +37,14 @@ func (c *Controller) openGate(ctx context.Context, pod *corev1.Pod, views views)
 		return false, err
 	}
 	reason := ""
+	var view plan.GateView
 	var holders []plan.Holder
 	for i, from := range []client.Reader{c.Client, c.Live} {
 		policy, err := observe.Policy(ctx, from, pod.Namespace)
 		if err != nil {
 			return false, err
 		}
-		view, err := views[i]()
-		if err != nil {
+		if view, err = views[i](); err != nil {
 			return false, err
 		}
 		holders = nil
@@ -65,7 +65,7 @@ func (c *Controller) openGate(ctx context.Context, pod *corev1.Pod, views views)
 			continue
 		}
 		cluster, pools := c.Observer.Proof(ctx, h.Volume)
-		if missing := plan.Unproven(c.Observer.Clock.Now(), h, cluster, pools); missing != "" {
+		if missing := plan.Unproven(c.Observer.Clock.Now(), h, view.Fences, cluster, pools); missing != "" {
 			c.tellGate(pod, fmt.Sprintf("the fence of node %s, which holds claim %s, cannot be proven now: %s", h.NodeName, h.Volume.Claim, missing))
 			return false, nil
 		}

@@ -73,12 +73,13 @@ func GateReason(policy v1alpha1.Policy, holders []Holder) (reason string, waits 
 
 // Unproven says which proof is missing that the holder is cut off from its volume; empty for none. cluster is what the
 // volume's Ceph cluster says now, with the barrier of pools, which hold the volume: what a NodeFence says may be old (S1).
-func Unproven(now time.Time, h Holder, cluster Cluster, pools []string) string {
+// fences are all.
+func Unproven(now time.Time, h Holder, fences []*v1alpha1.NodeFence, cluster Cluster, pools []string) string {
 	entry, listed := entryOf(h.Fence, h.Volume.Name)
 	if !listed {
 		return fmt.Sprintf("NodeFence %s does not list it", h.Fence.Name)
 	}
-	s := Snapshot{Now: now, Clusters: map[string]Cluster{h.Volume.ClusterID: cluster}}
+	s := Snapshot{Now: now, Fence: h.Fence, OtherFences: fences, Clusters: map[string]Cluster{h.Volume.ClusterID: cluster}}
 	proof, missing := verify(s, slices.DeleteFunc(slices.Clone(h.Fence.Status.Clients), func(c v1alpha1.FencedClient) bool {
 		return c.ClusterID != h.Volume.ClusterID || !slices.Contains(entry.Clients, c.Address)
 	}))
@@ -95,6 +96,8 @@ func Unproven(now time.Time, h Holder, cluster Cluster, pools []string) string {
 //   - that of a node which is not Ready, or gone, and has the volume: attached, in use as it said last, or used by a pod;
 //   - the boot that an active NodeFence fences, if that lists the volume and the boot has neither come back nor ended: the last
 //     trace of it in Kubernetes may be gone.
+//
+// That a machine has another boot, Ready or not, ends the one before: the newer one is a holder of its own.
 func Holders(view GateView, v SharedVolume) []Holder {
 	boots := map[string]map[string]bool{} // by node
 	add := func(node, boot string) {
@@ -113,7 +116,7 @@ func Holders(view GateView, v SharedVolume) []Holder {
 		}
 	}
 	for _, nf := range view.Fences {
-		if _, listed := entryOf(nf, v.Name); listed && nf.Active() && !answers(nf, view.Nodes[nf.Spec.NodeName]) {
+		if _, listed := entryOf(nf, v.Name); listed && nf.Active() && !letGo(nf, view.Nodes[nf.Spec.NodeName]) {
 			add(nf.Spec.NodeName, nf.Spec.BootID)
 		}
 	}
@@ -147,13 +150,18 @@ func nodesWith(view GateView, v SharedVolume) []string {
 	return slices.Collect(maps.Keys(names))
 }
 
-// answers tells whether the boot that a NodeFence fences is Ready again, or over since the same machine is Ready with
-// another boot: what it holds is its kubelet's to say.
-func answers(nf *v1alpha1.NodeFence, node *corev1.Node) bool {
-	if node == nil || !volume.Ready(node) {
+// letGo tells whether the boot that a NodeFence fences is Ready again, so that what it holds is its kubelet's to say, or over.
+func letGo(nf *v1alpha1.NodeFence, node *corev1.Node) bool {
+	switch {
+	case nf.Status.Times.OverAt != nil:
+		return true
+	case node == nil || volume.BootID(node) == "":
 		return false
+	case volume.BootID(node) == nf.Spec.BootID:
+		return volume.Ready(node)
+	default:
+		return isMachine(node, nf.Spec)
 	}
-	return volume.BootID(node) == nf.Spec.BootID || sameMachine(Snapshot{Node: node, Fence: nf})
 }
 
 // holder finds what cuts a boot off from a volume. Where nothing tells which boot it is, only the node's newest NodeFence counts.

@@ -93,6 +93,15 @@ func liftedByAPerson(after time.Duration) func(*gateCase) {
 	}
 }
 
+// bootTwoIsCutOff by a NodeFence of its own; that of boot-1 is left as it is.
+func bootTwoIsCutOff(g *gateCase) {
+	two := gate(fencedBoot("boot-2"), isCutOff).view.Fences[0]
+	two.Name = "node-a-2"
+	g.view.Fences = append(g.view.Fences, two)
+}
+
+func provenOver(g *gateCase) { g.view.Fences[0].Status.Times.OverAt = new(metav1.NewMicroTime(now)) }
+
 func TestGateReason(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
@@ -124,6 +133,10 @@ func TestGateReason(t *testing.T) {
 		"S9: opens when the node is Ready again":                             {gate(noNodeFence, ready(corev1.ConditionTrue)), false},
 		"S9: opens when the fenced boot is Ready again":                      {gate(ready(corev1.ConditionTrue)), false},
 		"S9: opens when the same machine is Ready with another boot":         {gate(ready(corev1.ConditionTrue), boot("boot-2")), false},
+		"S1: waits where the same machine has failed in another boot":        {gate(boot("boot-2")), true},
+		"S9: opens when that boot is cut off":                                {gate(boot("boot-2"), bootTwoIsCutOff), false},
+		"S9: opens when that boot let go of it":                              {gate(boot("boot-2"), noAttachment, notInUse, noPod), false},
+		"S9: opens when the fenced boot was proven over before":              {gate(noTrace, provenOver), false},
 		"S9: opens when a person has said since then that the boot is over":  {gate(liftedByAPerson(time.Minute)), false},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -180,7 +193,7 @@ func TestUnprovenAsksCephAnew(t *testing.T) {
 		t.Run("S1: "+name, func(t *testing.T) {
 			t.Parallel()
 			g := gate(isCutOff)
-			missing := Unproven(now, Holders(g.view, g.volume)[0], test.cluster, []string{"rbd"})
+			missing := Unproven(now, Holders(g.view, g.volume)[0], g.view.Fences, test.cluster, []string{"rbd"})
 			if (missing == "") != (test.missing == "") || !strings.Contains(missing, test.missing) {
 				t.Errorf("missing is %q, want %q", missing, test.missing)
 			}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/rbd-rescue/rbd-rescue/api/v1alpha1"
 	"github.com/rbd-rescue/rbd-rescue/ceph"
+	"github.com/rbd-rescue/rbd-rescue/volume"
 )
 
 // isHost tells whether an entry cuts off every client of an IP: the blocklist takes nonce 0 for all.
@@ -90,6 +91,18 @@ func protectedHost(s Snapshot, v Volume, ip netip.Addr, named bool) *refusal {
 			"the whole host %s would have to be fenced, and %s lives there; %s", ip, cluster.Daemons[ip], instead)}
 	}
 	return nil
+}
+
+// OnAnotherNode tells whether a node other than the one of that name reports the IP of an entry as its own, and the whole host is
+// meant, or the one of that name does not report it (S2).
+func OnAnotherNode(nodes []*corev1.Node, name string, address ceph.Address) bool {
+	elsewhere, moved := false, false
+	for _, node := range nodes {
+		has := slices.Contains(volume.Addresses(node), address.IP)
+		elsewhere = elsewhere || has && node.Name != name
+		moved = moved || !has && node.Name == name
+	}
+	return elsewhere && (isHost(address) || moved)
 }
 
 // daemonsUnknown refuses where it is not known on which hosts Ceph's own daemons live.

@@ -19,17 +19,16 @@ func overridden(nf *v1alpha1.NodeFence) bool {
 
 // lift ends an incident whose boot is proven over, or over by a person's word (S3): remove the entries, see that they are
 // gone, remove the taint, see that it is gone, and only then call it lifted. Only entries that this incident asked for are
-// removed.
+// removed. The proof is kept: a new boot that fails meanwhile must not have the entries of the old one written again (S2).
 func (d *draft) lift(state nodeState) {
-	because := fmt.Sprintf("node %s is Ready with a new boot", d.s.NodeName)
-	if state != nodeRebooted {
-		because = fmt.Sprintf("a person says that boot %s of node %s is over", d.s.Fence.Spec.BootID, d.s.NodeName)
+	if state == nodeRebooted && d.status.Times.OverAt == nil {
+		d.status.Times.OverAt = d.now()
 	}
-	waiting := 0
-	for _, step := range d.removals(state) {
-		d.steps = append(d.steps, step)
-		waiting++
+	because := fmt.Sprintf("a person says that boot %s of node %s is over", d.s.Fence.Spec.BootID, d.s.NodeName)
+	if d.status.Times.OverAt != nil {
+		because = fmt.Sprintf("node %s was Ready with a new boot", d.s.NodeName)
 	}
+	waiting := d.removeEntries(state)
 	for _, c := range d.status.Clients {
 		if err := d.s.Clusters[c.ClusterID].Error; err != nil {
 			d.say(fmt.Sprintf("To be lifted, since %s; its entries are removed once Ceph cluster %s answers: %v", because, c.ClusterID, err))
@@ -38,17 +37,17 @@ func (d *draft) lift(state nodeState) {
 			return
 		}
 	}
-	if late := d.mayStillArrive(); waiting == 0 && late > 0 {
-		d.say(fmt.Sprintf("To be lifted, since %s; an entry that was asked for within the last minute might still arrive in Ceph", because))
+	if late := d.inDoubt(); !waiting && late > 0 {
+		d.say(fmt.Sprintf("To be lifted, since %s; what Ceph was asked for within the last minute might still happen", because))
 		d.condition(v1alpha1.ConditionLifted, false, v1alpha1.ReasonWaiting)
-		d.look(min(late, 5*time.Second))
+		d.look(min(late, time.Second))
 		return
 	}
-	if waiting == 0 && d.mayUntaint(state) {
+	if !waiting && d.mayUntaint(state) {
 		d.steps = append(d.steps, UntaintNode{Node: d.s.Node.Name, UID: d.s.Node.UID})
-		waiting++
+		waiting = true
 	}
-	if waiting > 0 {
+	if waiting {
 		d.say(fmt.Sprintf("Lifting the fence of node %s: %s", d.s.NodeName, because))
 		d.condition(v1alpha1.ConditionLifted, false, v1alpha1.ReasonWaiting)
 		d.look(immediately)
@@ -60,16 +59,16 @@ func (d *draft) lift(state nodeState) {
 		d.status.Clients[i].Until = nil
 		d.status.Clients[i].Epoch = 0
 	}
-	if state != nodeRebooted {
+	if d.status.Times.OverAt == nil {
 		d.tellOverride(because)
 		return
 	}
-	d.say(fmt.Sprintf("Lifted: node %s is Ready with a new boot, its old Ceph clients are gone for good", d.s.NodeName))
+	d.say(fmt.Sprintf("Lifted: node %s was Ready with a new boot, its old Ceph clients are gone for good", d.s.NodeName))
 	d.condition(v1alpha1.ConditionFenced, false, v1alpha1.ReasonFenceLifted)
 	d.condition(v1alpha1.ConditionLifted, true, v1alpha1.ReasonFenceLifted)
 	d.announceNode(normal, v1alpha1.ReasonFenceLifted, "Lift", fmt.Sprintf(
-		"Lifted the fence of node %s: it is Ready with a new boot (%s), so the boot that was cut off is over. Its blocklist entries and its taint are removed.",
-		d.s.NodeName, volume.BootID(d.s.Node)))
+		"Lifted the fence of node %s: it was Ready with a new boot, so boot %s, which was cut off, is over. Its blocklist entries and its taint are removed.",
+		d.s.NodeName, d.s.Fence.Spec.BootID))
 }
 
 // tellOverride puts a person's word on record, with what it risks (facts/krbd.md: a stale mapping writes again, and shows no
@@ -83,34 +82,43 @@ func (d *draft) tellOverride(because string) {
 		d.s.NodeName, v1alpha1.AnnotationLift, because))
 }
 
-// mayStillArrive is how long one of the entries may still arrive in Ceph; 0 if none can.
-func (d *draft) mayStillArrive() time.Duration {
+// inDoubt is how long Ceph may still write one of the entries, or remove one that is listed: another incident needs that one, and
+// must see here that it proves nothing until then. 0 if neither can happen.
+func (d *draft) inDoubt() time.Duration {
 	var late time.Duration
 	for _, c := range d.status.Clients {
 		late = max(late, inDoubt(c, d.s.Now))
+		if d.isListed(c) {
+			late = max(late, removalInDoubt(c, d.s.Now))
+		}
 	}
 	return late
 }
 
-// removals are the steps that take the incident's entries out of the blocklist, but for those that another active incident
-// needs. One of the same node whose boot is over as well needs none: else each would leave the entry to the other.
-func (d *draft) removals(state nodeState) []Step {
+func (d *draft) isListed(c v1alpha1.FencedClient) bool {
+	address, err := ceph.ParseAddress(c.Address)
+	_, is := d.s.Clusters[c.ClusterID].Map.Blocklist[address]
+	return err == nil && is
+}
+
+// removeEntries takes the incident's entries out of the blocklist, but for those that another active incident needs, and tells
+// whether there are any. One of the same node whose boot is over as well needs none: else each would leave the entry to the other.
+// Ceph is asked once a minute: while an earlier ask may still be under way, nobody can tell which of them it is that was done.
+func (d *draft) removeEntries(state nodeState) bool {
 	needing, over := d.othersThatFence(state)
 	listed := map[string][]ceph.Address{}
-	for _, c := range d.status.Clients {
+	for i := range d.status.Clients {
+		c := &d.status.Clients[i]
 		address, err := ceph.ParseAddress(c.Address)
-		if err != nil || NeededBy(needing, c.Address) != "" {
-			continue
-		}
-		if _, ok := d.s.Clusters[c.ClusterID].Map.Blocklist[address]; ok {
+		if err == nil && d.isListed(*c) && NeededBy(needing, c.Address) == "" && removalInDoubt(*c, d.s.Now) == 0 {
 			listed[c.ClusterID] = append(listed[c.ClusterID], address)
+			c.RemovalAskedAt = d.now()
 		}
 	}
-	var steps []Step
 	for _, id := range slices.Sorted(maps.Keys(listed)) {
-		steps = append(steps, RemoveFromBlocklist{ClusterID: id, Clients: listed[id], Over: over})
+		d.steps = append(d.steps, RemoveFromBlocklist{ClusterID: id, Clients: listed[id], Over: over})
 	}
-	return steps
+	return len(listed) > 0
 }
 
 // othersThatFence tells the other active incidents that go on from those, by name, that are over as this one is: of the same
@@ -119,7 +127,7 @@ func (d *draft) othersThatFence(state nodeState) (going []*v1alpha1.NodeFence, o
 	for _, nf := range d.s.OtherFences {
 		rebooted := state == nodeRebooted && nf.Spec.NodeName == d.s.NodeName &&
 			nf.Spec.BootID != volume.BootID(d.s.Node) && isMachine(d.s.Node, nf.Spec)
-		if rebooted || overridden(nf) {
+		if rebooted || nf.Status.Times.OverAt != nil || overridden(nf) {
 			over = append(over, nf.Name)
 			continue
 		}

@@ -37,7 +37,7 @@ func Next(s Snapshot) Decision {
 		if s.Fence.DeletionTimestamp != nil && slices.Contains(s.Fence.Finalizers, v1alpha1.FinalizerFence) {
 			d.steps = append(d.steps, ReleaseFinalizer{})
 		}
-	case len(d.status.Clients) > 0 && (state == nodeRebooted || overridden(s.Fence)):
+	case len(d.status.Clients) > 0 && (state == nodeRebooted || s.Fence.Status.Times.OverAt != nil || overridden(s.Fence)):
 		d.lift(state)
 	case len(d.status.Clients) == 0 && (backAgain(state) || s.Fence.DeletionTimestamp != nil),
 		state == nodeReturned && d.neverListed():

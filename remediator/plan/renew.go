@@ -4,6 +4,8 @@ import (
 	"slices"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
 	"github.com/rbd-rescue/rbd-rescue/api/v1alpha1"
 	"github.com/rbd-rescue/rbd-rescue/ceph"
 )
@@ -53,16 +55,34 @@ func wantedBy(status v1alpha1.NodeFenceStatus, c v1alpha1.FencedClient) bool {
 	})
 }
 
-// inDoubtFor is how long an entry may still arrive in Ceph after it was asked for: the time-outs of the monitors' client
+// inDoubtFor is how long Ceph may still do what it was asked for, though no answer came: the time-outs of the monitors' client
 // (ceph/librados) with a margin.
 const inDoubtFor = time.Minute
 
 // inDoubt is how long the entry may still arrive; 0 if it can't.
 func inDoubt(c v1alpha1.FencedClient, now time.Time) time.Duration {
-	if c.AskedAt == nil {
+	return doubtLeft(c.AskedAt, now)
+}
+
+// removalInDoubt is how long the entry may still be removed; 0 if it can't.
+func removalInDoubt(c v1alpha1.FencedClient, now time.Time) time.Duration {
+	return doubtLeft(c.RemovalAskedAt, now)
+}
+
+func doubtLeft(asked *metav1.MicroTime, now time.Time) time.Duration {
+	if asked == nil {
 		return 0
 	}
-	return max(0, inDoubtFor-now.Sub(c.AskedAt.Time))
+	return max(0, inDoubtFor-now.Sub(asked.Time))
+}
+
+// mayBeRemoved tells whether an entry may still be removed, as this NodeFence or another one has asked.
+func mayBeRemoved(nf *v1alpha1.NodeFence, others []*v1alpha1.NodeFence, address string, now time.Time) bool {
+	return slices.ContainsFunc(slices.Concat([]*v1alpha1.NodeFence{nf}, others), func(nf *v1alpha1.NodeFence) bool {
+		return slices.ContainsFunc(nf.Status.Clients, func(c v1alpha1.FencedClient) bool {
+			return c.Address == address && removalInDoubt(c, now) > 0
+		})
+	})
 }
 
 func (d *draft) noteAsked(step AddToBlocklist) {

@@ -27,7 +27,7 @@ type clientKey struct {
 }
 
 // verify proves the fence from this very snapshot: a client is cut off if its entry is in the blocklist, does not run out
-// within the margin, and every placement group that serves the volumes has the OSD map that holds it. Which pools serve a
+// within the margin nor may be removed by an earlier lift, and every placement group that serves the volumes has the OSD map that holds it. Which pools serve a
 // volume differs: covers compares.
 // What is not proven is told by cluster.
 func verify(s Snapshot, clients []v1alpha1.FencedClient) (verified, map[string]refusal) {
@@ -46,6 +46,9 @@ func verify(s Snapshot, clients []v1alpha1.FencedClient) (verified, map[string]r
 			missing[c.ClusterID] = refusal{v1alpha1.ReasonCephUnreachable, cluster.Error.Error()}
 		case !listed(cluster, address, s.Now.Add(expiryMargin)):
 			missing[c.ClusterID] = refusal{v1alpha1.ReasonFenceUnproven, fmt.Sprintf("%s is not on the blocklist yet", address)}
+		case mayBeRemoved(s.Fence, s.OtherFences, c.Address, s.Now):
+			missing[c.ClusterID] = refusal{v1alpha1.ReasonFenceUnproven, fmt.Sprintf(
+				"Ceph was asked to remove %s from the blocklist within the last minute, and may still do so", address)}
 		default:
 			proof.listed[clientKey{c.ClusterID, address}] = true
 			if r := unconfirmed(cluster); r != nil {

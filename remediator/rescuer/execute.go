@@ -70,8 +70,8 @@ func (c *Controller) stillRight(ctx context.Context, nf *v1alpha1.NodeFence, jud
 		return nil, err
 	}
 	stands := asJudged(node, judged)
-	if stands && nf.Spec.Automatic && !plan.ReliedOn(nf.Status) {
-		if stands, err = c.breakerIsClosed(ctx, judged); err != nil {
+	if first := firstEntries(nf, steps); stands && len(first) > 0 {
+		if stands, err = c.mayBegin(ctx, nf, judged, first); err != nil {
 			return nil, err
 		}
 	}
@@ -97,9 +97,10 @@ func withoutHurt(nf *v1alpha1.NodeFence, steps []plan.Step) []plan.Step {
 	return left
 }
 
-// breakerIsClosed asks the API itself about all nodes before the first entry of an incident: a cache that has not heard of the
-// other failures yet would let each of them pass for the only one (S7).
-func (c *Controller) breakerIsClosed(ctx context.Context, judged *corev1.Node) (bool, error) {
+// mayBegin asks the API itself about all nodes before entries are written for the first time. A cache that has not heard of the
+// other failures yet would let each of them pass for the only one (S7), and one that has not heard that another node has got an
+// address would cut that one off (S2).
+func (c *Controller) mayBegin(ctx context.Context, nf *v1alpha1.NodeFence, judged *corev1.Node, first []ceph.Address) (bool, error) {
 	var list corev1.NodeList
 	if err := c.Live.List(ctx, &list); err != nil {
 		return false, fmt.Errorf("listing nodes before the first entry: %w", err)
@@ -108,6 +109,12 @@ func (c *Controller) breakerIsClosed(ctx context.Context, judged *corev1.Node) (
 	for i := range list.Items {
 		nodes[i] = &list.Items[i]
 	}
+	if slices.ContainsFunc(first, func(address ceph.Address) bool { return plan.OnAnotherNode(nodes, nf.Spec.NodeName, address) }) {
+		return false, nil
+	}
+	if !nf.Spec.Automatic || plan.ReliedOn(nf.Status) {
+		return true, nil
+	}
 	gone, err := c.Observer.GoneNodes(ctx)
 	if err != nil {
 		return false, err
@@ -115,12 +122,24 @@ func (c *Controller) breakerIsClosed(ctx context.Context, judged *corev1.Node) (
 	return !plan.BreakerOpen(plan.HealthOf(nodes, len(gone), c.Observer.Clock.Now()), judged, c.Observer.Settings), nil
 }
 
+// firstEntries are the addresses that steps would write for the first time.
+func firstEntries(nf *v1alpha1.NodeFence, steps []plan.Step) []ceph.Address {
+	var first []ceph.Address
+	for _, step := range steps {
+		if add, adds := step.(plan.AddToBlocklist); adds {
+			renewed := plan.Renewals(nf.Status, add).Clients
+			first = append(first, slices.DeleteFunc(slices.Clone(add.Clients), func(address ceph.Address) bool { return slices.Contains(renewed, address) })...)
+		}
+	}
+	return first
+}
+
 // takesFromNode tells whether a step takes something from the node that is right only while the node is as it was judged:
 // first entries (S2; those that are kept must be renewed whatever the node does, S4), and every release.
 func takesFromNode(nf *v1alpha1.NodeFence, step plan.Step) bool {
 	switch step := step.(type) {
 	case plan.AddToBlocklist:
-		return len(plan.Renewals(nf.Status, step).Clients) < len(step.Clients)
+		return len(firstEntries(nf, []plan.Step{step})) > 0
 	case plan.ClearVolumesInUse, plan.DeletePod, plan.DeleteAttachment, plan.FreeAttachment:
 		return true
 	default:

@@ -366,7 +366,6 @@ func TestARenewalDoesNotWaitForAFirstEntry(t *testing.T) {
 		plan.TaintNode{Node: "node-a", UID: "a"},
 	}
 	live := booted("a", "boot-1", corev1.ConditionTrue)
-	c, _ := executor(interceptor.Funcs{}, live)
 	for name, test := range map[string]struct {
 		cached *corev1.Node
 		want   []plan.Step
@@ -378,12 +377,48 @@ func TestARenewalDoesNotWaitForAFirstEntry(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
+			c, _ := executor(interceptor.Funcs{}, live)
 			got, err := c.stillRight(t.Context(), nf, test.cached, steps)
 			if err != nil {
 				t.Fatal(err)
 			}
 			if diff := cmp.Diff(test.want, got, cmp.Comparer(func(a, b ceph.Address) bool { return a == b })); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// S2: the cache may not have heard that another node has got an address.
+func TestNoEntryIsWrittenForAnAddressThatAnotherNodeHasByNow(t *testing.T) {
+	t.Parallel()
+	host, client := ceph.MustParseAddress("10.0.0.1:0/0"), ceph.MustParseAddress("10.0.0.1:0/42")
+	for name, test := range map[string]struct {
+		mine, others string
+		address      ceph.Address
+		written      bool
+	}{
+		"the whole host, and both have the address":      {"10.0.0.1", "10.0.0.1", host, false},
+		"the whole host, and only the other one has it":  {"10.0.0.3", "10.0.0.1", host, false},
+		"the whole host, and it is the node's alone":     {"10.0.0.1", "10.0.0.2", host, true},
+		"a client, and only the other one has its IP":    {"10.0.0.3", "10.0.0.1", client, false},
+		"a client, and both have its IP":                 {"10.0.0.1", "10.0.0.1", client, true},
+		"a client on a network that no node says it has": {"10.0.0.3", "10.0.0.2", client, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			mine, other := booted("a", "boot-1", corev1.ConditionUnknown), booted("b", "boot-9", corev1.ConditionTrue)
+			other.Name = "node-b"
+			mine.Status.Addresses = []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: test.mine}}
+			other.Status.Addresses = []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: test.others}}
+			c, _ := executor(interceptor.Funcs{}, mine, other)
+			nf := &v1alpha1.NodeFence{Spec: v1alpha1.NodeFenceSpec{NodeName: mine.Name}}
+			got, err := c.stillRight(t.Context(), nf, mine, []plan.Step{plan.AddToBlocklist{ClusterID: "c1", Clients: []ceph.Address{test.address}}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if written := len(got) > 0; written != test.written {
+				t.Errorf("written: %v", written)
 			}
 		})
 	}

@@ -128,7 +128,7 @@ var mutations = []mutation{
 	},
 	{
 		"S3", "a fence is lifted on the boot that it cuts off", plan + "next.go",
-		"(state == nodeRebooted || overridden(s.Fence))", "(state == nodeRebooted || state == nodeReturned || overridden(s.Fence))",
+		"(state == nodeRebooted ||", "(state == nodeRebooted || state == nodeReturned ||",
 	},
 	{
 		"S3", "a fence is lifted for another machine of the same name", plan + "node.go",
@@ -168,7 +168,7 @@ var mutations = []mutation{
 	},
 	{
 		"S2", "an incident ends while an entry may still arrive", plan + "renew.go",
-		"return max(0, inDoubtFor-now.Sub(c.AskedAt.Time))", "return 0",
+		"return doubtLeft(c.AskedAt, now)", "return 0",
 	},
 	{
 		"S2", "an rbd-mirror daemon is recorded as the node's client", "remediator/recorder/record.go",
@@ -196,7 +196,35 @@ var mutations = []mutation{
 	},
 	{
 		"S9", "two incidents of one node leave the entry to each other", plan + "lift.go",
-		"if rebooted || overridden(nf) {", "if false && (rebooted || overridden(nf)) {",
+		"if rebooted || nf.Status.Times.OverAt != nil || overridden(nf) {", "if false {",
+	},
+	{
+		"S2", "what the cache says of a node is good enough for a record", "remediator/recorder/controller.go",
+		"c.Observer.AsNow(ctx, node); !same || err != nil", "c.Observer.AsNow(ctx, node); same && err != nil",
+	},
+	{
+		"S2", "what the cache says of who has a volume is good enough for a record", "remediator/recorder/controller.go",
+		"if seen.excludes(record) {", "if false {",
+	},
+	{
+		"S2", "a new boot that fails has the lift of the old one undone", plan + "next.go",
+		"|| s.Fence.Status.Times.OverAt != nil || overridden", "|| overridden",
+	},
+	{
+		"S2", "an address that another node has by now may be fenced", plan + "host.go",
+		"return elsewhere && (isHost(address) || moved)", "return elsewhere && false && (isHost(address) || moved)",
+	},
+	{
+		"S4", "an entry that may still be removed is a proof", plan + "verify.go",
+		"case mayBeRemoved(", "case false && mayBeRemoved(",
+	},
+	{
+		"S4", "Ceph is asked to remove an entry again and again", plan + "lift.go",
+		"&& removalInDoubt(*c, d.s.Now) == 0 {", "{",
+	},
+	{
+		"S9", "a boot that is over keeps a gate", plan + "gate.go",
+		"return isMachine(node, nf.Spec)", "return volume.Ready(node) && isMachine(node, nf.Spec)",
 	},
 	{
 		"S4", "a renewal waits for a first entry", rescuer + "execute.go",
