@@ -270,6 +270,9 @@ func (w *world) notRunning(dead string) string {
 		if len(running) >= l.pods() || l.bare && len(pods) == 0 || dead != "" && (w.refused(l) || w.bootUnknown(dead)) {
 			continue
 		}
+		if dead != "" && w.personTookOver(dead) && w.goneWith(dead, l) {
+			continue // nobody can tell whether that boot has come back since the person's word
+		}
 		if slices.ContainsFunc(pods, plan.Gated) { // S9: also where a person has taken over
 			return fmt.Sprintf("%s/%s is gated", l.namespace, l.name)
 		}
@@ -290,6 +293,12 @@ func (w *world) personTookOver(name string) bool {
 	return slices.ContainsFunc(w.fences(), func(nf *v1alpha1.NodeFence) bool {
 		return nf.Spec.NodeName == name && nf.Spec.BootID == boot && nf.Annotations[v1alpha1.AnnotationLift] == boot
 	})
+}
+
+// goneWith: the dead machine's Node object is gone while a volume of the workload is attached to it.
+func (w *world) goneWith(dead string, l workload) bool {
+	_, there := get[*corev1.Node](w.api.objects, "", dead)
+	return !there && slices.ContainsFunc(l.claims, func(claim string) bool { return w.attachmentOf(volumeOf(claim), dead) != nil })
 }
 
 // bootUnknown: the dead machine's Node object is gone, and no record tells which boot had its volumes, as where Ceph was away since

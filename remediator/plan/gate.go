@@ -38,6 +38,8 @@ type Holder struct {
 	Volume volume.Volume
 	// Fence is the NodeFence that cuts this boot off from the volume as far as its status tells; nil for none.
 	Fence *v1alpha1.NodeFence
+	// Gone: the API has no such node any more.
+	Gone bool
 	// Over: a person says that the boot is over.
 	Over bool
 }
@@ -62,8 +64,8 @@ func GateReason(policy v1alpha1.Policy, holders []Holder) (reason string, waits 
 		case h.Over:
 			reason = fmt.Sprintf("a person says that the boot of node %s which held claim %s is over", h.NodeName, h.Volume.Claim)
 		case h.Fence == nil:
-			return fmt.Sprintf("several nodes may have claim %s (volume %s) at once, and node %s, which is not Ready, is not proven to be cut off from it",
-				h.Volume.Claim, h.Volume.Name, h.NodeName), true
+			return fmt.Sprintf("several nodes may have claim %s (volume %s) at once, and node %s, which is %s, is not proven to be cut off from it",
+				h.Volume.Claim, h.Volume.Name, h.NodeName, pick(h.Gone, "gone from the API", "not Ready")), true
 		default:
 			reason = fmt.Sprintf("node %s is proven to be cut off from claim %s (NodeFence %s)", h.NodeName, h.Volume.Claim, h.Fence.Name)
 		}
@@ -166,7 +168,7 @@ func letGo(nf *v1alpha1.NodeFence, node *corev1.Node) bool {
 
 // holder finds what cuts a boot off from a volume. Where nothing tells which boot it is, only the node's newest NodeFence counts.
 func (view GateView) holder(node, boot string, v SharedVolume) Holder {
-	h := Holder{NodeName: node, BootID: boot, Volume: v.Volume}
+	h := Holder{NodeName: node, BootID: boot, Volume: v.Volume, Gone: view.Nodes[node] == nil}
 	var fences []*v1alpha1.NodeFence
 	for _, nf := range view.Fences {
 		if nf.Spec.NodeName == node && (boot == "" || nf.Spec.BootID == boot) {
@@ -217,7 +219,8 @@ func cutsOffFrom(nf *v1alpha1.NodeFence, v volume.Volume) bool {
 	})
 }
 
-// saidToBeOver tells whether a person has lifted this fence by their word, and the node has not come back since then.
+// saidToBeOver tells whether a person has lifted this fence by their word, and the node has not come back since then. Of a node
+// that is gone nobody can tell that: a boot that was said to be over, and came back, may have the volume still.
 func saidToBeOver(nf *v1alpha1.NodeFence, node *corev1.Node) bool {
 	if nf.Status.Phase != v1alpha1.PhaseLifted || nf.Status.Times.LiftedAt == nil || node == nil || !overridden(nf) {
 		return false
