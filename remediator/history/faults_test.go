@@ -56,7 +56,7 @@ func (w *world) longTime(t *rapid.T) {
 	for range rapid.IntRange(1, 12).Draw(t, "steps") {
 		w.pass(rapid.SampledFrom([]time.Duration{10 * time.Second, time.Minute}).Draw(t, "step"))
 	}
-	if rapid.IntRange(0, 9).Draw(t, "years") > 0 || w.process.crashed || w.monsDown {
+	if rapid.IntRange(0, 9).Draw(t, "years") > 0 || w.process.crashed || w.monsDown || w.doubt != "" {
 		return
 	}
 	for range 6 {
