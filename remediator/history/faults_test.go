@@ -28,6 +28,7 @@ func (w *world) actions() map[string]func(*rapid.T) {
 		"a link changes":     w.linkChanges,
 		"Ceph fails":         w.cephChanges,
 		"a manager works":    w.managerWorks,
+		"rbd-nbd restarts":   w.processRestarts,
 		"somebody tampers":   w.tamper,
 		"a person meddles":   w.meddle,
 		"a person fences":    func(t *rapid.T) { w.personFences(t, w.anyMachine(t)) },
@@ -175,6 +176,19 @@ func (w *world) lag(pool string, all bool) {
 func (w *world) managerWorks(t *rapid.T) {
 	w.managed = rapid.SampledFrom(slices.Sorted(maps.Keys(pools))).Draw(t, "image")
 	w.tell("a manager has %s open as %s", w.managed, manager)
+	w.tellCephWhoWatches()
+}
+
+// processRestarts at any machine that runs, as when the node plugin is updated.
+func (w *world) processRestarts(t *rapid.T) {
+	mappings := slices.DeleteFunc(w.mappings(), func(mp *mapping) bool {
+		return !isProcess(mp.image) || !mp.machine.running || !mp.machine.cephLink || mp.machine.hostCutOff()
+	})
+	mp, any := drawOne(t, mappings, "mapping")
+	if !any {
+		t.Skip("no such process runs")
+	}
+	mp.machine.restartProcess(mp.image)
 	w.tellCephWhoWatches()
 }
 

@@ -54,15 +54,38 @@ func (m *machine) images() []string {
 	return images
 }
 
+// mapImage through the kernel's client, which ends with its last mapping, or through a process of its own.
 func (m *machine) mapImage(image string) {
-	if len(m.mapped) == 0 {
+	nonce := m.nonce
+	if isProcess(image) || len(m.kernelMaps()) == 0 {
 		m.world.nonces++
-		m.nonce = m.world.nonces
+		nonce = m.world.nonces
 	}
-	mp := &mapping{machine: m, image: image, client: ceph.Address{IP: m.client, Nonce: m.nonce}.String(), alive: m.world.now()}
+	if !isProcess(image) {
+		m.nonce = nonce
+	}
+	mp := &mapping{machine: m, image: image, client: ceph.Address{IP: m.client, Nonce: nonce}.String(), alive: m.world.now()}
 	m.mapped[image] = mp
 	m.world.newest[image] = mp
 	m.world.tell("%s maps %s as %s", m.name, image, mp.client)
+}
+
+// kernelMaps are the images that share the kernel's client.
+func (m *machine) kernelMaps() []string { return slices.DeleteFunc(m.images(), isProcess) }
+
+// restartProcess is ceph-csi's node plugin, which starts what maps an image anew, be the API there or not: with another client.
+func (m *machine) restartProcess(image string) {
+	was, newest := m.mapped[image], m.world.newest[image]
+	m.mapImage(image)
+	mp := m.mapped[image]
+	mp.excused, mp.over = was.excused, was.over
+	if newest != was {
+		m.world.newest[image] = newest // another machine has mapped it since
+	}
+	if m.world.namedOthers(mp) {
+		mp.excused = "a person named the clients of the boot, and this is none of them"
+	}
+	m.world.happened["process restarted"]++
 }
 
 func (m *machine) unmap(image string) {
@@ -186,7 +209,7 @@ func (m *machine) start(pod *corev1.Pod) {
 		if m.mapped[image] != nil {
 			continue
 		}
-		if m.world.attachmentOf(volumeOf(image), m.name) == nil || !m.cephLink || m.stale() {
+		if m.world.attachmentOf(volumeOf(image), m.name) == nil || !m.cephLink || !isProcess(image) && m.stale() || m.hostCutOff() {
 			return
 		}
 		m.mapImage(image)
@@ -196,13 +219,17 @@ func (m *machine) start(pod *corev1.Pod) {
 	}
 }
 
-// stale: a new mapping shares the client of those that are left, and fails as they do.
+// stale: a new mapping shares the kernel's client with those that are left, and fails as they do.
 func (m *machine) stale() bool {
-	for _, image := range m.images() {
+	for _, image := range m.kernelMaps() {
 		if m.mapped[image].deaf || !m.world.accepts(m.mapped[image].client, image) {
 			return true
 		}
 	}
+	return m.hostCutOff()
+}
+
+func (m *machine) hostCutOff() bool {
 	return cutOff(m.world.ceph.Blocklist(), ceph.Address{IP: m.client, Nonce: 1}.String())
 }
 

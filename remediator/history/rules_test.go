@@ -146,7 +146,7 @@ func (w *world) checkAdd(address string) {
 		return
 	}
 	for _, mp := range w.mappings() {
-		if mp.client != address && host(mp.client) != address {
+		if mp.client != address && host(mp.client) != address || w.forgotten(mp.machine) {
 			continue
 		}
 		if !slices.ContainsFunc(asking, func(nf *v1alpha1.NodeFence) bool { return nf.Spec.NodeName == mp.machine.name }) {
@@ -162,6 +162,12 @@ func (w *world) checkAdd(address string) {
 	if !slices.ContainsFunc(asking, func(nf *v1alpha1.NodeFence) bool { return !nf.Spec.Automatic }) {
 		w.checkFirstEntry(address, asking)
 	}
+}
+
+// forgotten: somebody has deleted the Node object of a machine that does not answer. It is no healthy node.
+func (w *world) forgotten(m *machine) bool {
+	_, there := get[*corev1.Node](w.api.objects, "", m.name)
+	return !there
 }
 
 // checkArrived is S2 for an entry that comes after its command had failed in doubt: somebody must look after it still.

@@ -71,6 +71,8 @@ type workload struct {
 	namespace, name         string
 	claims                  []string
 	bare, otherDisk, shared bool
+	// process: rbd-nbd maps the images, a process for each.
+	process bool
 	// patient pods stay on a failed node for longer, so that their volumes are wanted when others are released already.
 	patient bool
 	// comesBack: it tolerates the taint of a fence.
@@ -86,12 +88,13 @@ var workloads = []workload{
 	{namespace: "shop", name: "mixed", claims: []string{"mixed"}, otherDisk: true},
 	{namespace: "shop", name: "bare", claims: []string{"bare"}, bare: true},
 	{namespace: "shop", name: "vm", claims: []string{"disk"}, shared: true},
+	{namespace: "shop", name: "log", claims: []string{"log"}, process: true},
 	{namespace: "web", name: "site", claims: []string{"site"}},
 }
 
 // pools are those that each image is in: its own, and the one of its data if that is another.
 var pools = map[string][]string{
-	"db": {"ssd"}, "left": {"rbd"}, "right": {"rbd", "ssd"}, "mixed": {"rbd"}, "bare": {"ssd"}, "disk": {"ssd"}, "site": {"rbd"},
+	"db": {"ssd"}, "left": {"rbd"}, "right": {"rbd", "ssd"}, "mixed": {"rbd"}, "bare": {"ssd"}, "disk": {"ssd"}, "log": {"rbd"}, "site": {"rbd"},
 }
 
 const placementGroups = 8 // of each pool
@@ -129,8 +132,13 @@ func (w *world) podsOf(l workload) []*corev1.Pod {
 }
 
 // isShared tells whether an image is a ReadWriteMany volume.
-func isShared(image string) bool {
-	return slices.ContainsFunc(workloads, func(l workload) bool { return l.shared && slices.Contains(l.claims, image) })
+func isShared(image string) bool { return workloadWith(image).shared }
+
+// isProcess tells whether a process maps the image, and not the kernel.
+func isProcess(image string) bool { return workloadWith(image).process }
+
+func workloadWith(image string) workload {
+	return workloads[slices.IndexFunc(workloads, func(l workload) bool { return slices.Contains(l.claims, image) })]
 }
 
 func newWorld(t *rapid.T) *world {
@@ -201,6 +209,10 @@ func (w *world) addVolume(namespace, claim string) {
 	if isShared(claim) {
 		mode = corev1.ReadWriteMany
 	}
+	mounter := "rbd"
+	if isProcess(claim) {
+		mounter = "rbd-nbd"
+	}
 	if in := pools[claim]; len(in) > 1 {
 		w.ceph.SetDataPool(ceph.Image{Pool: in[0], Name: claim}, in[1])
 	}
@@ -211,7 +223,7 @@ func (w *world) addVolume(namespace, claim string) {
 			ClaimRef:    &corev1.ObjectReference{Namespace: namespace, Name: claim},
 			PersistentVolumeSource: corev1.PersistentVolumeSource{CSI: &corev1.CSIPersistentVolumeSource{
 				Driver: "rbd.csi.ceph.com", VolumeHandle: claim,
-				VolumeAttributes: map[string]string{"clusterID": "c1", "pool": pools[claim][0], "imageName": claim},
+				VolumeAttributes: map[string]string{"clusterID": "c1", "pool": pools[claim][0], "imageName": claim, "mounter": mounter},
 			}},
 		},
 	})
@@ -308,6 +320,9 @@ func (w *world) machine(name string) *machine {
 func (w *world) mappings() []*mapping {
 	var all []*mapping
 	for _, m := range w.machines {
+		if m.off {
+			continue
+		}
 		for _, image := range m.images() {
 			all = append(all, m.mapped[image])
 		}
