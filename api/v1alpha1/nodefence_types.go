@@ -233,6 +233,9 @@ type FencedVolume struct {
 	// have mapped the image through a client that nobody has seen (S1).
 	// +optional
 	Pods []types.UID `json:"pods,omitempty"`
+	// Attachment is the UID of the VolumeAttachment to the node at that time: another one is for what came since.
+	// +optional
+	Attachment types.UID `json:"attachment,omitempty"`
 	// RecoveredOn is the node that has the volume now.
 	// +optional
 	RecoveredOn string `json:"recoveredOn,omitempty"`

@@ -2,7 +2,6 @@ package plan
 
 import (
 	"slices"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -26,9 +25,10 @@ func HeldAnew(s Snapshot, v Volume) bool {
 	switch entry := s.Fence.Status.Volumes[at]; entry.Phase {
 	case v1alpha1.VolumeReleased, v1alpha1.VolumeRecovered:
 		return attachmentTo(s.NodeName, v) != nil || len(usersOn(s.NodeName, v)) > 0
-	case v1alpha1.VolumeReleasing: // the old pods are still to go: a new one tells
-		return entry.ReleasingAt != nil && slices.ContainsFunc(usersOn(s.NodeName, v), func(pod *corev1.Pod) bool {
-			return !pod.CreationTimestamp.Time.Before(entry.ReleasingAt.Truncate(time.Second)) // the API has whole seconds
+	case v1alpha1.VolumeReleasing: // what was there is still to go: what was not tells
+		va := attachmentTo(s.NodeName, v)
+		return va != nil && va.UID != entry.Attachment || slices.ContainsFunc(usersOn(s.NodeName, v), func(pod *corev1.Pod) bool {
+			return !slices.Contains(entry.Pods, pod.UID)
 		})
 	default:
 		return false

@@ -82,6 +82,16 @@ func TestNextOfAVolumeThatTheFencedBootHasAgain(t *testing.T) {
 			snapshot: incident(releasing, mappedAnew),
 			want:     effect{Phase: v1alpha1.PhaseReleasing, Fenced: "FenceUnproven", Volume: "Held Waiting", Steps: []string{fenceAnew}},
 		},
+		"S1: stops a release when the node has got a new attachment meanwhile, though its pod is gone": {
+			snapshot: incident(releasing, mappedAnew, func(s *Snapshot) {
+				s.Volumes[0].Attachments[0].UID = "another"
+				s.Volumes[0].Record, s.Pods, s.Volumes[0].Users = recordOf(), nil, []*corev1.Pod{podOn("", "db-2")}
+			}),
+			want: effect{
+				Phase: v1alpha1.PhaseReleasing, Fenced: "FenceUnproven", Volume: "Held Waiting",
+				Steps: []string{"add 10.0.0.1:0/0 to the blocklist of cluster c1 for 8760h0m0s"},
+			},
+		},
 		"S1: leaves a new pod alone while the node answers": {
 			snapshot: incident(releasing, mappedAnew, nodeReady("boot-1"), func(s *Snapshot) {
 				s.Pods[0].DeletionTimestamp.Time = s.Now.Add(-s.Settings.StuckAfter - time.Second)
