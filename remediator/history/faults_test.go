@@ -41,6 +41,7 @@ func (w *world) actions() map[string]func(*rapid.T) {
 		"a while goes well":  func(*rapid.T) { w.goWell(12, 20*time.Second) },
 		"rbd-rescue crashes": w.crashes,
 		"another one leads":  w.anotherLeads,
+		"its clock jumps":    w.clockJumps,
 	}
 }
 
@@ -146,9 +147,9 @@ func (w *world) cephChanges(t *rapid.T) {
 		w.monsDown = true
 		w.tell("the monitors are down")
 	case "doubt":
-		w.doubt = rapid.SampledFrom([]string{"late", "never"}).Draw(t, "entries come")
+		w.doubt = rapid.SampledFrom([]string{"late", "never"}).Draw(t, "it is done")
 		w.lateBy = time.Duration(rapid.IntRange(1, 50).Draw(t, "seconds late")) * time.Second
-		w.tell("nobody is told of the entries that are added: they come %s (%s)", w.doubt, w.lateBy)
+		w.tell("nobody is told what becomes of the blocklist: it is done %s (%s)", w.doubt, w.lateBy)
 	case "lag":
 		w.lag(rapid.SampledFrom([]string{"rbd", "ssd"}).Draw(t, "pool"), rapid.Bool().Draw(t, "all of it"))
 	case "well":
@@ -337,6 +338,17 @@ func (w *world) crashes(t *rapid.T) {
 		return
 	}
 	w.process.crashIn = rapid.IntRange(1, 8).Draw(t, "writes until then")
+}
+
+// clockJumps by some seconds, as where it is set anew; while nothing is in doubt, for which seconds matter, also by many minutes.
+func (w *world) clockJumps(t *rapid.T) {
+	most := 4
+	if w.doubt == "" && len(w.late) == 0 {
+		most = rapid.SampledFrom([]int{4, 20 * 60}).Draw(t, "at most")
+	}
+	w.process.clock.wrong = time.Duration(rapid.IntRange(-most, most).Draw(t, "wrong by")) * time.Second
+	w.tell("the clock of rbd-rescue is wrong by %s", w.process.clock.wrong)
+	w.happened["clock jump"]++
 }
 
 // anotherLeads: another process takes over, be the one before alive or not, and looks at everything by its own caches.

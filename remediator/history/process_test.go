@@ -14,6 +14,7 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/client-go/tools/events"
+	"k8s.io/utils/clock"
 	"pgregory.net/rapid"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
@@ -42,6 +43,7 @@ type process struct {
 	crashIn int
 	crashed bool
 
+	clock    *ownClock
 	recorder *recorder.Controller
 	detector *detector.Controller
 	rescuer  *rescuer.Controller
@@ -54,20 +56,33 @@ type process struct {
 var kinds = []string{"Node", "Pod", "PersistentVolume", "PersistentVolumeClaim", "Namespace", "VolumeAttachment", "NodeFence"}
 
 func newProcess(w *world, cache objects) *process {
-	p := &process{world: w, cache: cache, due: map[string]time.Time{}}
+	p := &process{world: w, cache: cache, due: map[string]time.Time{}, clock: &ownClock{PassiveClock: w.clock}}
+	if w.process != nil {
+		p.clock.wrong = w.process.clock.wrong
+	}
 	cached := kube{world: w, state: func() objects { return p.cache }}
 	live := kube{world: w, state: func() objects { return w.api.objects }}
 	clusters := ceph.NewClusters(map[string]ceph.Dial{"c1": func(context.Context) (ceph.Conn, error) {
 		return conn{Cluster: w.ceph, world: w}, nil
 	}})
-	observer := &observe.Observer{Reader: cached, Live: live, Clusters: clusters, Clock: w.clock, Namespace: "rbd-rescue", Settings: plan.DefaultSettings()}
-	announcer := announce.New(&events.FakeRecorder{}, w.clock) // no channel: it drops them
-	p.recorder = &recorder.Controller{Client: cached, Observer: observer, Clusters: clusters, Clock: w.clock}
+	observer := &observe.Observer{Reader: cached, Live: live, Clusters: clusters, Clock: p.clock, Namespace: "rbd-rescue", Settings: plan.DefaultSettings()}
+	announcer := announce.New(&events.FakeRecorder{}, p.clock) // no channel: it drops them
+	p.recorder = &recorder.Controller{Client: cached, Observer: observer, Clusters: clusters, Clock: p.clock}
 	p.detector = &detector.Controller{Client: cached, Observer: observer, Announcer: announcer}
 	p.rescuer = &rescuer.Controller{Client: cached, Live: live, Observer: observer, Clusters: clusters, Announcer: announcer, WritesAtOnce: 1}
 	p.flagger = &flagger.Controller{Client: cached, Live: live, Observer: observer, Announcer: announcer}
 	return p
 }
+
+// ownClock is that of the process's host: it is wrong by some seconds, and jumps.
+type ownClock struct {
+	clock.PassiveClock
+	wrong time.Duration
+}
+
+func (c *ownClock) Now() time.Time { return c.PassiveClock.Now().Add(c.wrong) }
+
+func (c *ownClock) Since(t time.Time) time.Duration { return c.Now().Sub(t) }
 
 var errCrashed = errors.New("the process is gone")
 
@@ -233,47 +248,58 @@ func (c conn) MonCommand(ctx context.Context, text []byte) ([]byte, error) {
 	}
 	c.world.process.lock.Lock()
 	defer c.world.process.lock.Unlock()
-	if !c.world.monsDown {
-		if command.BlocklistOp == "add" {
-			c.world.checkAdd(command.Addr)
-			if c.world.doubt != "" {
-				return nil, c.world.keepBack(command.Addr, time.Duration(command.Expire)*time.Second)
-			}
-		} else {
-			c.world.checkRemove(command.Addr)
-		}
+	if c.world.monsDown {
+		return c.Cluster.MonCommand(ctx, text)
+	}
+	removes := command.BlocklistOp == "rm"
+	if removes {
+		c.world.checkRemove(command.Addr)
+	} else {
+		c.world.checkAdd(command.Addr)
+	}
+	if c.world.doubt != "" {
+		return nil, c.world.keepBack(lateCommand{address: command.Addr, removes: removes, lasts: time.Duration(command.Expire) * time.Second})
 	}
 	return c.Cluster.MonCommand(ctx, text)
 }
 
 var errHangs = fmt.Errorf("no answer: %w", ceph.ErrInDoubt)
 
-// lateEntry is one whose command was not answered, and that the monitors commit all the same.
-type lateEntry struct {
+// lateCommand was not answered, and the monitors carry it out all the same.
+type lateCommand struct {
 	at      time.Time
 	address string
+	removes bool
 	lasts   time.Duration
 }
 
-// keepBack leaves an entry in doubt: it comes later, or never.
-func (w *world) keepBack(address string, lasts time.Duration) error {
-	w.happened["entry in doubt"]++
+// keepBack leaves a command in doubt: it is carried out later, or never.
+func (w *world) keepBack(command lateCommand) error {
+	w.happened["command in doubt"]++
 	if w.doubt == "late" {
-		w.late = append(w.late, lateEntry{w.now().Add(w.lateBy), address, lasts})
+		command.at = w.now().Add(w.lateBy)
+		w.late = append(w.late, command)
 	}
 	return errHangs
 }
 
-// arrive lets the entries come that are due.
+// arrive lets the commands come that are due.
 func (w *world) arrive() {
-	due := slices.DeleteFunc(slices.Clone(w.late), func(e lateEntry) bool { return e.at.After(w.now()) })
-	w.late = slices.DeleteFunc(w.late, func(e lateEntry) bool { return !e.at.After(w.now()) })
-	slices.SortFunc(due, func(a, b lateEntry) int { return cmp.Or(a.at.Compare(b.at), strings.Compare(a.address, b.address)) })
-	for _, e := range due {
-		w.ceph.Tamper(ceph.MustParseAddress(e.address), e.at.Add(e.lasts))
-		w.tell("%s comes on the blocklist late", e.address)
+	due := slices.DeleteFunc(slices.Clone(w.late), func(c lateCommand) bool { return c.at.After(w.now()) })
+	w.late = slices.DeleteFunc(w.late, func(c lateCommand) bool { return !c.at.After(w.now()) })
+	slices.SortStableFunc(due, func(a, b lateCommand) int { return cmp.Or(a.at.Compare(b.at), strings.Compare(a.address, b.address)) })
+	for _, c := range due {
+		if c.removes {
+			w.tell("%s leaves the blocklist late", c.address)
+			w.happened["entry left late"]++
+			w.checkLeft(c.address)
+			w.ceph.Tamper(ceph.MustParseAddress(c.address), w.now())
+			continue
+		}
+		w.tell("%s comes on the blocklist late", c.address)
 		w.happened["entry came late"]++
-		w.checkArrived(e.address)
+		w.ceph.Tamper(ceph.MustParseAddress(c.address), c.at.Add(c.lasts))
+		w.checkArrived(c.address)
 	}
 }
 

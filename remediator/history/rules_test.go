@@ -177,6 +177,15 @@ func (w *world) checkArrived(address string) {
 	}
 }
 
+// checkLeft is S4 for a removal that comes after its command had failed in doubt: nobody may rely on the entry by then.
+func (w *world) checkLeft(address string) {
+	for _, nf := range activeFences(w.askingFor(address)) {
+		if w.machine(nf.Spec.NodeName).bootID() == nf.Spec.BootID && nf.Annotations[v1alpha1.AnnotationLift] != nf.Spec.BootID && w.reliedOn(nf, address) {
+			w.broken("S4", "%s leaves the blocklist late, and NodeFence %s relies on it", address, nf.Name)
+		}
+	}
+}
+
 // rely notes, as the status of an incident says, which entries were proven, and behind which something is or was released: from
 // then on these stay (S4).
 func (w *world) rely(nf *v1alpha1.NodeFence) {

@@ -42,11 +42,11 @@ type world struct {
 	process   *process
 	webhook   *webhook
 	monsDown  bool
-	// doubt is what becomes of the entries that are added while nobody is answered: they come "late", by lateBy, or "never";
-	// empty while all is well. late are those under way.
+	// doubt is when what is asked of the blocklist is done while nobody is answered: "late", by lateBy, or "never"; empty while all
+	// is well. late is what is under way.
 	doubt  string
 	lateBy time.Duration
-	late   []lateEntry
+	late   []lateCommand
 	// managed is the image that a manager has open, to flatten it or for a scheduled snapshot; empty for none.
 	managed string
 	// lagging are the placement groups that lag behind, with the blocklist that they still go by.

@@ -33,6 +33,7 @@ type draft struct {
 func newDraft(s Snapshot) *draft {
 	d := &draft{s: s, status: *s.Fence.Status.DeepCopy(), from: map[clientKey]string{}}
 	d.status.ObservedGeneration = s.Fence.Generation
+	d.askedByNow()
 	if d.status.Phase == "" {
 		d.status.Phase = v1alpha1.PhasePending
 		d.status.Times.DetectedAt = d.now()

@@ -126,3 +126,18 @@ func TestALiftIsNotOverWhileItsRemovalOfAnEntryThatStaysMayStillCome(t *testing.
 		t.Errorf("a minute later: phase %s, steps %v", d.Status.Phase, steps(d.Steps))
 	}
 }
+
+// The clock was set back by an hour: what Ceph was asked for is in doubt for a minute more, not for an hour.
+func TestDoubtEndsAlsoWhereTheClockWasSetBack(t *testing.T) {
+	t.Parallel()
+	s := incident(fencing, nodeReady("boot-2"))
+	s.Now = s.Now.Add(-time.Hour)
+	d := Next(s)
+	if d.Status.Phase == v1alpha1.PhaseLifted {
+		t.Fatal("S2: it is lifted while its entry may still arrive")
+	}
+	s.Fence.Status, s.Now = d.Status, s.Now.Add(time.Minute)
+	if d := Next(s); d.Status.Phase != v1alpha1.PhaseLifted {
+		t.Errorf("S9: a minute later it is %s: %s", d.Status.Phase, d.Status.Message)
+	}
+}

@@ -85,6 +85,18 @@ func mayBeRemoved(nf *v1alpha1.NodeFence, others []*v1alpha1.NodeFence, address 
 	})
 }
 
+// askedByNow: where the clock was set back, or another replica's is ahead of this one's, doubt lasts a minute from now on, not longer.
+func (d *draft) askedByNow() {
+	for i := range d.status.Clients {
+		c := &d.status.Clients[i]
+		for _, asked := range []**metav1.MicroTime{&c.AskedAt, &c.RemovalAskedAt} {
+			if *asked != nil && (*asked).After(d.s.Now) {
+				*asked = d.now()
+			}
+		}
+	}
+}
+
 func (d *draft) noteAsked(step AddToBlocklist) {
 	for i := range d.status.Clients {
 		c := &d.status.Clients[i]
