@@ -85,14 +85,47 @@ $(FUZZ):
 	@grep '^fuzz: elapsed' $(BIN)/$(notdir $@).log | tail -1
 
 .PHONY: lint
-lint: packages $(BIN)/golangci-lint ## Run the linters on both modules
+lint: packages $(BIN)/golangci-lint chart ## Run the linters on both modules and the chart
 	$(BIN)/golangci-lint run --build-tags $(LIBRADOS_TAGS) ./...
 	$(E2E) $(BIN)/golangci-lint run --build-tags $(LIBRADOS_TAGS) ./...
 
+CHART := charts/rbd-rescue
+# A Helm that was not built by its own project takes the cluster for 1.20.
+KUBERNETES := --kube-version 1.37.0
+# Each exception has its reason. cpu-limit: it would slow a rescue down just when many pods move. ephemeral-storage: nothing is
+# written but the log. image-pull-policy: a registry may be down in the same outage. podantiaffinity: topology spread constraints
+# do it. The NetworkPolicies are off by default (values.yaml), and looked at here.
+KUBE_SCORE := --set networkPolicy.enabled=true
+KUBE_SCORE_IGNORE := --ignore-container-cpu-limit --ignore-test container-ephemeral-storage-request-and-limit \
+	--ignore-test container-image-pull-policy --ignore-test deployment-has-host-podantiaffinity
+
+.PHONY: chart
+chart: $(BIN)/helm $(BIN)/helm-unittest $(BIN)/kubeconform $(BIN)/kube-score schemas ## Lint, test and validate the Helm chart, with each file of values in its folder ci
+	$(BIN)/helm-unittest --strict $(CHART)
+	@set -eu; for values in $(CHART)/ci/*-values.yaml; do \
+		echo "$$values"; \
+		render="$(BIN)/helm template rbd-rescue $(CHART) --namespace rbd-rescue $(KUBERNETES) --values $$values"; \
+		$(BIN)/helm lint --strict --quiet $(CHART) $(KUBERNETES) --values $$values; \
+		$$render >$(BIN)/chart.yaml; \
+		$(BIN)/kubeconform -strict -summary -schema-location '$(BIN)/schemas/{{.Group}}/{{.ResourceAPIVersion}}/{{.ResourceKind}}.json' $(BIN)/chart.yaml; \
+		$$render $(KUBE_SCORE) >$(BIN)/chart.yaml; \
+		$(BIN)/kube-score score $(KUBE_SCORE_IGNORE) --exit-one-on-warning --output-format ci $(BIN)/chart.yaml >$(BIN)/kube-score.log || \
+			{ grep -v '^\[OK\]' $(BIN)/kube-score.log; exit 1; }; \
+	done
+	@! grep -E '^\|.*\|  \|$$' $(CHART)/README.md || { echo "these values have no comment in $(CHART)/values.yaml"; exit 1; }
+
+.PHONY: schemas
+schemas: # what kubeconform validates with: Kubernetes' own kinds, ours, and cert-manager's
+	@kubernetes=$$(cd e2e && go mod download k8s.io/kubernetes && go list -m -f '{{.Dir}}' k8s.io/kubernetes) && \
+	manager=$$(go mod download github.com/cert-manager/cert-manager && go list -m -f '{{.Dir}}' github.com/cert-manager/cert-manager) && \
+	go -C tools run ./schemas -swagger $$kubernetes/api/openapi-spec/swagger.json -out $(BIN)/schemas \
+		$(abspath $(wildcard $(CHART)/files/crds/*.yaml)) $$manager/deploy/crds/cert-manager.io_certificates.yaml $$manager/deploy/crds/cert-manager.io_issuers.yaml
+
 .PHONY: generate
-generate: $(BIN)/controller-gen ## Generate deep copies and the CRD from the API types
+generate: $(BIN)/controller-gen $(BIN)/helm-docs ## Generate deep copies and the CRD from the API types, and the chart's README
 	$(BIN)/controller-gen object paths=./api/...
-	$(BIN)/controller-gen crd paths=./api/... output:crd:dir=charts/rbd-rescue/templates/crds
+	$(BIN)/controller-gen crd paths=./api/... output:crd:dir=$(CHART)/files/crds
+	$(BIN)/helm-docs --chart-search-root $(CHART) --log-level warning
 
 .PHONY: check-generated
 check-generated: generate ## Fail if generated files or go.mod files are not up to date
@@ -112,8 +145,26 @@ vm: ## Get qemu and a kernel for the scenarios with the real kernel RBD client, 
 old-and-new-ceph: packages ## Get Ceph 14.2 and 18.2 from other suites of Debian, beside the installed one
 	@./e2e/fetch-ceph bullseye trixie || echo "the tests against these releases of Ceph will be skipped"
 
+tool = cd $(dir $<) && go build -o $@ $(1)
+
 $(BIN)/controller-gen: tools/go.mod
-	cd tools && go build -o $@ sigs.k8s.io/controller-tools/cmd/controller-gen
+	$(call tool,sigs.k8s.io/controller-tools/cmd/controller-gen)
 
 $(BIN)/golangci-lint: tools/go.mod
-	cd tools && go build -o $@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+	$(call tool,github.com/golangci/golangci-lint/v2/cmd/golangci-lint)
+
+$(BIN)/helm: tools/go.mod
+	$(call tool,helm.sh/helm/v3/cmd/helm)
+
+$(BIN)/helm-unittest: tools/go.mod
+	$(call tool,github.com/helm-unittest/helm-unittest/cmd/helm-unittest)
+
+$(BIN)/helm-docs: tools/go.mod
+	$(call tool,github.com/norwoodj/helm-docs/cmd/helm-docs)
+
+$(BIN)/kubeconform: tools/go.mod
+	$(call tool,github.com/yannh/kubeconform/cmd/kubeconform)
+
+# It needs a Kubernetes API that the others are past.
+$(BIN)/kube-score: tools/kube-score/go.mod
+	$(call tool,github.com/zegl/kube-score/cmd/kube-score)

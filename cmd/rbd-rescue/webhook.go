@@ -2,9 +2,11 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"maps"
 	"net"
+	"slices"
 
 	"github.com/spf13/cobra"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -21,6 +23,7 @@ type webhookOptions struct {
 	port          int
 	dnsNames      []string
 	ips           []net.IP
+	certDir       string
 	secretName    string
 	configuration string
 }
@@ -40,6 +43,7 @@ func webhookCommand() *cobra.Command {
 	flags.IntVar(&o.port, "port", 9443, "port of the webhook")
 	flags.StringSliceVar(&o.dnsNames, "dns-names", nil, "DNS names in the serving certificate; by default the Service's, rbd-rescue-webhook.NAMESPACE.svc")
 	flags.IPSliceVar(&o.ips, "ip-addresses", nil, "IP addresses in the serving certificate")
+	flags.StringVar(&o.certDir, "cert-dir", "", "folder with tls.crt and tls.key that somebody else renews; by default the replicas make and rotate certificates themselves")
 	flags.StringVar(&o.secretName, "ca-secret", "rbd-rescue-webhook-ca", "Secret that the replicas share their CA through; it is made if it is not there")
 	flags.StringVar(&o.configuration, "webhook-configuration", "rbd-rescue-webhook", "MutatingWebhookConfiguration whose caBundle is kept")
 	return command
@@ -60,11 +64,10 @@ func runWebhook(ctx context.Context, o webhookOptions) error {
 	if err != nil {
 		return err
 	}
-	certificates := certs.Options{
-		SecretNamespace: o.namespace, SecretName: o.secretName, DNSNames: o.dnsNames, IPs: o.ips, WebhookConfiguration: o.configuration,
-	}
 	caches := webhook.CacheOptions()
-	maps.Copy(caches.ByObject, certs.CacheByObject(certificates))
+	if o.certDir == "" {
+		maps.Copy(caches.ByObject, certs.CacheByObject(o.ownCertificates()))
+	}
 	mgr, err := ctrl.NewManager(restConfig, ctrl.Options{
 		Scheme:                 kinds,
 		Cache:                  caches,
@@ -74,15 +77,41 @@ func runWebhook(ctx context.Context, o webhookOptions) error {
 	if err != nil {
 		return fmt.Errorf("setting the manager up: %w", err)
 	}
-	source, err := certs.Add(mgr, certificates)
+	getCertificate, err := o.addCertificates(mgr)
 	if err != nil {
 		return err
 	}
-	if err := webhook.Add(ctx, mgr, webhook.Options{Port: o.port, GetCertificate: source.GetCertificate}); err != nil {
+	if err := webhook.Add(ctx, mgr, webhook.Options{Port: o.port, GetCertificate: getCertificate}); err != nil {
 		return err
 	}
 	if err := mgr.AddHealthzCheck("ping", healthz.Ping); err != nil {
 		return fmt.Errorf("adding the health check: %w", err)
 	}
 	return mgr.Start(ctx)
+}
+
+// ownCertificates are those that the replicas make themselves.
+func (o webhookOptions) ownCertificates() certs.Options {
+	return certs.Options{
+		SecretNamespace: o.namespace, SecretName: o.secretName, DNSNames: o.dnsNames, IPs: o.ips, WebhookConfiguration: o.configuration,
+	}
+}
+
+func (o webhookOptions) addCertificates(mgr ctrl.Manager) (func(*tls.ClientHelloInfo) (*tls.Certificate, error), error) {
+	if o.certDir == "" {
+		source, err := certs.Add(mgr, o.ownCertificates())
+		if err != nil {
+			return nil, err
+		}
+		return source.GetCertificate, nil
+	}
+	hosts := slices.Clone(o.dnsNames)
+	for _, ip := range o.ips {
+		hosts = append(hosts, ip.String())
+	}
+	files, err := certs.AddFiles(mgr, o.certDir, hosts)
+	if err != nil {
+		return nil, err
+	}
+	return files.GetCertificate, nil
 }

@@ -1,24 +1,20 @@
 package lab
 
 import (
-	"bytes"
 	"context"
-	"errors"
 	"fmt"
-	"io"
-	"io/fs"
 	"maps"
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
+	appsv1 "k8s.io/api/apps/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/util/wait"
-	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/yaml"
 
@@ -36,74 +32,55 @@ const (
 	secondProbes      = 9086
 )
 
-// Rescue is rbd-rescue in the lab: its processes run beside the control plane, each with its own ServiceAccount's token.
+// Rescue is rbd-rescue in the lab: Helm installs it, and its processes run beside the control plane, with the arguments and the
+// files that the chart gives them, each with its own ServiceAccount's token.
 type Rescue struct {
-	lab        *Lab
-	webhook    *process.Process
-	remediator *process.Process
-	second     *process.Process // remediator; nil while there is none
-	configFile string
-	// configured says that the remediator runs with settings of a scenario.
-	configured bool
+	lab           *Lab
+	chart, values string // files
+	webhook       *process.Process
+	remediator    *process.Process
+	second        *process.Process // remediator; nil while there is none
+	// settings of a scenario, in place of those that the chart gives.
+	settings map[string]any
 }
 
-// newRescue installs the CRD, the ServiceAccounts and their rights.
+// newRescue installs rbd-rescue; nothing of it runs yet.
 func (l *Lab) newRescue(ctx context.Context) (*Rescue, error) {
-	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: Namespace}}
-	if err := l.Client.Create(ctx, namespace); err != nil && !apierrors.IsAlreadyExists(err) {
-		return nil, fmt.Errorf("making namespace %s: %w", Namespace, err)
-	}
-	manifests, err := l.manifests()
-	if err != nil {
+	r := &Rescue{lab: l, values: filepath.Join(Dir, "values.yaml")}
+	if err := r.packageChart(ctx); err != nil {
 		return nil, err
 	}
-	for _, object := range manifests {
-		if object.GetKind() == "Service" {
-			continue // nothing in the lab routes services; the webhook is called by its address
-		}
-		if object.GetKind() == "MutatingWebhookConfiguration" {
-			if err := callByURL(object); err != nil {
-				return nil, err
-			}
-		}
-		if err := l.Client.Create(ctx, object); err != nil && !apierrors.IsAlreadyExists(err) {
-			return nil, fmt.Errorf("installing %s %s: %w", object.GetKind(), object.GetName(), err)
-		}
+	if err := r.prepare(ctx); err != nil {
+		return nil, err
 	}
-	r := &Rescue{lab: l, configFile: filepath.Join(Dir, "remediator.yaml")}
-	return r, r.writeConfig(nil)
+	_, err := r.Install(ctx)
+	return r, err
 }
 
-// writeConfig writes the remediator's configuration: the lab's own settings, and others on top of them.
-func (r *Rescue) writeConfig(settings map[string]any) error {
-	var clusters []any
-	for _, site := range r.lab.sites() {
-		clusters = append(clusters, site.Configuration(site.ClusterID))
-	}
-	config := map[string]any{
-		"apiVersion": "config.rbd-rescue.io/v1alpha1", "kind": "RemediatorConfiguration",
-		"cephClusters": clusters,
-		"stuckAfter":   "5s",
-		// Scenarios follow each other at once: the nodes of those before have just come back, and would count as failed.
-		"maxFailedNodes": "100%",
-	}
-	maps.Copy(config, settings)
-	text, err := yaml.Marshal(config)
+// applySettings gives the file with a scenario's settings, made from the chart's.
+func (r *Rescue) applySettings(chartFile string) (string, error) {
+	text, err := os.ReadFile(chartFile)
 	if err != nil {
-		return fmt.Errorf("encoding rbd-rescue's configuration: %w", err)
+		return "", fmt.Errorf("reading the remediator's configuration: %w", err)
 	}
-	if err := os.WriteFile(r.configFile, text, 0o600); err != nil {
-		return fmt.Errorf("writing rbd-rescue's configuration: %w", err)
+	config := map[string]any{}
+	if err := yaml.Unmarshal(text, &config); err != nil {
+		return "", fmt.Errorf("decoding the remediator's configuration: %w", err)
 	}
-	return nil
+	maps.Copy(config, r.settings)
+	if text, err = yaml.Marshal(config); err != nil {
+		return "", fmt.Errorf("encoding the remediator's configuration: %w", err)
+	}
+	path := filepath.Join(Dir, "remediator.yaml")
+	if err := os.WriteFile(path, text, 0o600); err != nil {
+		return "", fmt.Errorf("writing the remediator's configuration: %w", err)
+	}
+	return path, nil
 }
 
 // Configure starts the remediator anew with these settings, until Reset.
 func (r *Rescue) Configure(ctx context.Context, settings map[string]any) error {
-	r.configured = len(settings) > 0
-	if err := r.writeConfig(settings); err != nil {
-		return err
-	}
+	r.settings = settings
 	if err := r.remediator.Stop(ctx); err != nil {
 		return fmt.Errorf("stopping the remediator: %w", err)
 	}
@@ -113,14 +90,19 @@ func (r *Rescue) Configure(ctx context.Context, settings map[string]any) error {
 // Reset gives the remediator the lab's own settings again, if a scenario had others. Do it when no fence is left: one may be
 // of a cluster that only the scenario's settings know.
 func (r *Rescue) Reset(ctx context.Context) error {
-	if !r.configured {
+	if len(r.settings) == 0 {
 		return nil
 	}
 	return r.Configure(ctx, nil)
 }
 
-// heal starts what does not run.
+// heal installs what a scenario left uninstalled, and starts what does not run.
 func (r *Rescue) heal(ctx context.Context) error {
+	if err := r.lab.Client.Get(ctx, client.ObjectKey{Namespace: Namespace, Name: "rbd-rescue-remediator"}, &appsv1.Deployment{}); apierrors.IsNotFound(err) {
+		if _, err := r.Install(ctx); err != nil {
+			return err
+		}
+	}
 	if r.second != nil {
 		if err := r.second.Stop(ctx); err != nil {
 			return fmt.Errorf("stopping the second remediator: %w", err)
@@ -143,63 +125,17 @@ func (r *Rescue) heal(ctx context.Context) error {
 	return nil
 }
 
-// manifests are those of the chart folder.
-func (l *Lab) manifests() ([]*unstructured.Unstructured, error) {
-	var objects []*unstructured.Unstructured
-	root := filepath.Join(l.binaries.Repository, "charts", "rbd-rescue", "templates")
-	err := filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
-		if err != nil || entry.IsDir() {
-			return err
-		}
-		text, err := os.ReadFile(path)
-		if err != nil {
-			return err
-		}
-		decoder := utilyaml.NewYAMLOrJSONDecoder(bytes.NewReader(text), 4096)
-		for {
-			object := &unstructured.Unstructured{}
-			switch err := decoder.Decode(object); {
-			case errors.Is(err, io.EOF):
-				return nil
-			case err != nil:
-				return fmt.Errorf("decoding %s: %w", path, err)
-			case object.Object != nil:
-				objects = append(objects, object)
-			}
-		}
-	})
-	if err != nil {
-		return nil, fmt.Errorf("reading the manifests: %w", err)
-	}
-	return objects, nil
-}
-
-// callByURL makes the API server call the webhook at an address instead of through a Service.
-func callByURL(object *unstructured.Unstructured) error {
-	webhooks, _, err := unstructured.NestedSlice(object.Object, "webhooks")
-	if err != nil {
-		return fmt.Errorf("reading the webhooks: %w", err)
-	}
-	for i := range webhooks {
-		webhook, ok := webhooks[i].(map[string]any)
-		if !ok {
-			return errors.New("a webhook is not an object")
-		}
-		path, _, _ := unstructured.NestedString(webhook, "clientConfig", "service", "path")
-		webhook["clientConfig"] = map[string]any{"url": fmt.Sprintf("https://localhost:%d%s", webhookPort, path)}
-	}
-	return unstructured.SetNestedSlice(object.Object, webhooks, "webhooks")
-}
-
 // StartWebhook starts the webhook and waits until the API server can call it.
 func (r *Rescue) StartWebhook(ctx context.Context) error {
 	kubeconfig, err := r.lab.Kube.KubeconfigFor(ctx, Namespace, "rbd-rescue-webhook")
 	if err != nil {
 		return fmt.Errorf("making the webhook's kubeconfig: %w", err)
 	}
-	r.webhook, err = r.start("webhook", "webhook", kubeconfig, webhookMetrics, webhookProbes, "",
-		fmt.Sprintf("--port=%d", webhookPort), "--dns-names=localhost")
+	args, err := r.arguments(ctx, "webhook")
 	if err != nil {
+		return err
+	}
+	if r.webhook, err = r.start("webhook", args, kubeconfig, webhookMetrics, webhookProbes, ""); err != nil {
 		return err
 	}
 	if err := r.ready(ctx, "webhook", r.webhook, webhookProbes); err != nil {
@@ -236,12 +172,8 @@ func (r *Rescue) StartRemediator(ctx context.Context) error { return r.StartReme
 // StartRemediatorToCrash starts a remediator that kills itself at a boundary of the rescuer, as in "after AddToBlocklist";
 // empty for never.
 func (r *Rescue) StartRemediatorToCrash(ctx context.Context, boundary string) error {
-	kubeconfig, err := r.lab.Kube.KubeconfigFor(ctx, Namespace, "rbd-rescue-remediator")
-	if err != nil {
-		return fmt.Errorf("making the remediator's kubeconfig: %w", err)
-	}
-	r.remediator, err = r.start("remediator", "remediator", kubeconfig, remediatorMetrics, remediatorProbes, boundary, "--config="+r.configFile, "-v=1")
-	if err != nil {
+	var err error
+	if r.remediator, err = r.startRemediator(ctx, "remediator", remediatorMetrics, remediatorProbes, boundary); err != nil {
 		return err
 	}
 	return r.ready(ctx, "remediator", r.remediator, remediatorProbes)
@@ -249,28 +181,43 @@ func (r *Rescue) StartRemediatorToCrash(ctx context.Context, boundary string) er
 
 // StartSecondRemediator starts a replica that waits until the first one leads no more.
 func (r *Rescue) StartSecondRemediator(ctx context.Context) error {
-	kubeconfig, err := r.lab.Kube.KubeconfigFor(ctx, Namespace, "rbd-rescue-remediator")
-	if err != nil {
-		return fmt.Errorf("making the second remediator's kubeconfig: %w", err)
-	}
-	r.second, err = r.start("remediator-2", "remediator", kubeconfig, secondMetrics, secondProbes, "", "--config="+r.configFile, "-v=1")
-	if err != nil {
+	var err error
+	if r.second, err = r.startRemediator(ctx, "remediator-2", secondMetrics, secondProbes, ""); err != nil {
 		return err
 	}
 	return r.ready(ctx, "remediator", r.second, secondProbes)
 }
 
-func (r *Rescue) start(name, command, kubeconfig string, metrics, probes int, crashAt string, args ...string) (*process.Process, error) {
+func (r *Rescue) startRemediator(ctx context.Context, name string, metrics, probes int, crashAt string) (*process.Process, error) {
+	kubeconfig, err := r.lab.Kube.KubeconfigFor(ctx, Namespace, "rbd-rescue-remediator")
+	if err != nil {
+		return nil, fmt.Errorf("making the remediator's kubeconfig: %w", err)
+	}
+	args, err := r.arguments(ctx, "remediator")
+	if err != nil {
+		return nil, err
+	}
+	if len(r.settings) > 0 {
+		i := slices.IndexFunc(args, func(arg string) bool { return strings.HasPrefix(arg, "--config=") })
+		file, err := r.applySettings(strings.TrimPrefix(args[i], "--config="))
+		if err != nil {
+			return nil, err
+		}
+		args[i] = "--config=" + file
+	}
+	return r.start(name, args, kubeconfig, metrics, probes, crashAt)
+}
+
+// start starts a process with the chart's arguments and what is the lab's own: the last of a flag counts.
+func (r *Rescue) start(name string, args []string, kubeconfig string, metrics, probes int, crashAt string) (*process.Process, error) {
 	p, err := r.lab.Supervisor.Start(process.Spec{
 		Name: "rbd-rescue-" + name, Path: filepath.Join(r.lab.binaries.Dir, "rbd-rescue"),
-		Args: append([]string{
-			command, "--kubeconfig=" + kubeconfig, "--namespace=" + Namespace,
-			fmt.Sprintf("--metrics-bind-address=127.0.0.1:%d", metrics), fmt.Sprintf("--health-probe-bind-address=127.0.0.1:%d", probes),
-		}, args...),
+		Args: append(args, "--kubeconfig="+kubeconfig,
+			fmt.Sprintf("--metrics-bind-address=127.0.0.1:%d", metrics), fmt.Sprintf("--health-probe-bind-address=127.0.0.1:%d", probes)),
 		Env: append(os.Environ(), "POD_NAMESPACE="+Namespace, "RBD_RESCUE_CRASH_AT="+crashAt),
 	})
 	if err != nil {
-		return nil, fmt.Errorf("starting rbd-rescue %s: %w", command, err)
+		return nil, fmt.Errorf("starting rbd-rescue %s: %w", name, err)
 	}
 	return p, nil
 }

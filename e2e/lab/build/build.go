@@ -36,6 +36,7 @@ const (
 	LabCSI      = "lab-csi"
 	LabVM       = "lab-vm"
 	RBDRescue   = "rbd-rescue"
+	Helm        = "helm"
 )
 
 // programs are built one after the other; each uses all cores.
@@ -45,12 +46,15 @@ var programs = []program{
 	{name: LabCSI, pkg: "./cmd/lab-csi", librados: true},
 	{name: LabVM, pkg: "./cmd/lab-vm", static: true},
 	{name: RBDRescue, pkg: "./cmd/rbd-rescue", product: true, librados: true},
+	{name: Helm, pkg: "helm.sh/helm/v3/cmd/helm", tool: true},
 }
 
 type program struct {
 	name, pkg string
 	// product is built in rbd-rescue's own module, with the dependencies that users get.
 	product bool
+	// tool is built with the versions that the build's tools have.
+	tool bool
 	// librados needs cgo and Ceph's headers.
 	librados bool
 	// static programs run where there is no C library.
@@ -95,8 +99,11 @@ func (p program) build(ctx context.Context, out io.Writer, root, dir string) err
 		args = append(args, "-tags", tags)
 	}
 	from := root
-	if p.product {
+	switch {
+	case p.product:
 		from = filepath.Dir(root)
+	case p.tool:
+		from = filepath.Join(filepath.Dir(root), "tools")
 	}
 	begin := time.Now()
 	done := make(chan struct{})

@@ -1,0 +1,113 @@
+package lab
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/yaml"
+
+	"github.com/rbd-rescue/rbd-rescue/e2e/lab/build"
+	"github.com/rbd-rescue/rbd-rescue/e2e/lab/process"
+)
+
+// Release is the chart's release in the lab.
+const Release = "rbd-rescue"
+
+// Restricted are the labels of a namespace that admits pods without any privilege alone, and warns of others wherever they are described.
+var Restricted = map[string]string{
+	"pod-security.kubernetes.io/enforce": "restricted", "pod-security.kubernetes.io/warn": "restricted",
+}
+
+// Helm runs the real Helm with all rights in rbd-rescue's namespace, and returns what it printed.
+func (l *Lab) Helm(ctx context.Context, args ...string) (string, error) {
+	out, err := l.Supervisor.Run(ctx, process.Spec{
+		Name: "helm", Path: filepath.Join(l.binaries.Dir, build.Helm),
+		Args: append([]string{"--kubeconfig=" + l.Kube.Kubeconfig(), "--namespace=" + Namespace}, args...),
+		Env:  []string{"HOME=" + Dir}, // its caches
+	})
+	if err != nil {
+		return "", fmt.Errorf("running helm %s: %w", args[0], err)
+	}
+	return string(out), nil
+}
+
+// Chart is the folder of the chart's source.
+func (l *Lab) Chart() string { return filepath.Join(l.binaries.Repository, "charts", "rbd-rescue") }
+
+// Install installs the packaged chart, without replicas: nothing in the lab runs an image. What Helm printed is returned.
+func (r *Rescue) Install(ctx context.Context, args ...string) (string, error) {
+	return r.lab.Helm(ctx, append([]string{"install", Release, r.chart, "--values=" + r.values}, args...)...)
+}
+
+// Upgrade changes the release.
+func (r *Rescue) Upgrade(ctx context.Context, args ...string) (string, error) {
+	return r.lab.Helm(ctx, append([]string{"upgrade", Release, r.chart, "--values=" + r.values}, args...)...)
+}
+
+// packageChart makes the file that a user gets.
+func (r *Rescue) packageChart(ctx context.Context) error {
+	out, err := r.lab.Helm(ctx, "package", r.lab.Chart(), "--destination="+Dir)
+	if err != nil {
+		return err
+	}
+	_, path, ok := strings.Cut(strings.TrimSpace(out), "saved it to: ")
+	if !ok {
+		return fmt.Errorf("packaging the chart: helm printed %q", out)
+	}
+	r.chart = path
+	return nil
+}
+
+// prepare makes what the chart wants to be there: the namespace, and a Secret with the key of each Ceph cluster's user.
+func (r *Rescue) prepare(ctx context.Context) error {
+	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: Namespace, Labels: Restricted}}
+	if err := r.lab.Client.Create(ctx, namespace); err != nil && !apierrors.IsAlreadyExists(err) {
+		return fmt.Errorf("making namespace %s: %w", Namespace, err)
+	}
+	var clusters []any
+	for _, site := range r.lab.sites() {
+		key, err := os.ReadFile(site.rescueKey)
+		if err != nil {
+			return fmt.Errorf("reading the key of Ceph cluster %s: %w", site.ClusterID, err)
+		}
+		secret := &corev1.Secret{
+			ObjectMeta: metav1.ObjectMeta{Namespace: Namespace, Name: "ceph-" + site.ClusterID},
+			Data:       map[string][]byte{"key": key},
+		}
+		if err := r.lab.Client.Create(ctx, secret); err != nil && !apierrors.IsAlreadyExists(err) {
+			return fmt.Errorf("making Secret %s: %w", secret.Name, err)
+		}
+		clusters = append(clusters, map[string]any{
+			"clusterID": site.ClusterID, "monitors": site.Monitors(), "user": rescueUser, "secret": map[string]any{"name": secret.Name},
+		})
+	}
+	return r.writeValues(clusters)
+}
+
+func (r *Rescue) writeValues(clusters []any) error {
+	text, err := yaml.Marshal(map[string]any{
+		"ceph": map[string]any{"clusters": clusters},
+		"settings": map[string]any{
+			"stuckAfter": "5s",
+			// Scenarios follow each other at once: the nodes of those before have just come back, and would count as failed.
+			"maxFailedNodes": "100%",
+		},
+		"verbosity": 1,
+		// Nothing in the lab routes Services.
+		"webhook":    map[string]any{"replicaCount": 0, "url": fmt.Sprintf("https://localhost:%d", webhookPort)},
+		"remediator": map[string]any{"replicaCount": 0},
+	})
+	if err != nil {
+		return fmt.Errorf("encoding the chart's values: %w", err)
+	}
+	if err := os.WriteFile(r.values, text, 0o600); err != nil {
+		return fmt.Errorf("writing the chart's values: %w", err)
+	}
+	return nil
+}
