@@ -6,6 +6,8 @@ const (
 	AnnotationMode = "rbd-rescue.io/mode"
 	// AnnotationAllow lets pods be force-deleted that are else refused: see Policy.
 	AnnotationAllow = "rbd-rescue.io/allow"
+	// AnnotationFailoverAfter says after which time new pods leave a node that is not Ready: see Policy.
+	AnnotationFailoverAfter = "rbd-rescue.io/failover-after"
 )
 
 // What an administrator of the cluster writes.
