@@ -1,5 +1,11 @@
 package v1alpha1
 
+// AnnotationPrefix begins every annotation of rbd-rescue.
+const AnnotationPrefix = "rbd-rescue.io/"
+
+// NamespaceAnnotations are all that a user may write on a Namespace.
+var NamespaceAnnotations = []string{AnnotationMode, AnnotationAllow, AnnotationFailoverAfter}
+
 // What a user writes on a Namespace.
 const (
 	// AnnotationMode opts a namespace in: see Mode.

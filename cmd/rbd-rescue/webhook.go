@@ -29,7 +29,7 @@ func webhookCommand() *cobra.Command {
 	var o webhookOptions
 	command := &cobra.Command{
 		Use:   "webhook",
-		Short: "Flags new pods whose volume a failed node still holds",
+		Short: "Flags new pods whose volume a failed node still holds, and checks namespaces' annotations",
 		Args:  cobra.NoArgs,
 		RunE: func(command *cobra.Command, _ []string) error {
 			return runWebhook(command.Context(), o)
@@ -41,7 +41,7 @@ func webhookCommand() *cobra.Command {
 	flags.StringSliceVar(&o.dnsNames, "dns-names", nil, "DNS names in the serving certificate; by default the Service's, rbd-rescue-webhook.NAMESPACE.svc")
 	flags.IPSliceVar(&o.ips, "ip-addresses", nil, "IP addresses in the serving certificate")
 	flags.StringVar(&o.secretName, "ca-secret", "rbd-rescue-webhook-ca", "Secret that the replicas share their CA through; it is made if it is not there")
-	flags.StringVar(&o.configuration, "webhook-configuration", "rbd-rescue-webhook", "MutatingWebhookConfiguration whose caBundle is kept")
+	flags.StringVar(&o.configuration, "webhook-configuration", "rbd-rescue-webhook", "name of the MutatingWebhookConfiguration and ValidatingWebhookConfiguration whose caBundle is kept")
 	return command
 }
 

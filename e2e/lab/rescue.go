@@ -61,7 +61,7 @@ func (l *Lab) newRescue(ctx context.Context) (*Rescue, error) {
 		if object.GetKind() == "Service" {
 			continue // nothing in the lab routes services; the webhook is called by its address
 		}
-		if object.GetKind() == "MutatingWebhookConfiguration" {
+		if kind := object.GetKind(); kind == "MutatingWebhookConfiguration" || kind == "ValidatingWebhookConfiguration" {
 			if err := callByURL(object); err != nil {
 				return nil, err
 			}
