@@ -1,12 +1,9 @@
 package lab
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"io/fs"
 	"maps"
 	"net/http"
 	"os"
@@ -18,10 +15,10 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/util/wait"
-	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/yaml"
 
+	"github.com/rbd-rescue/rbd-rescue/e2e/lab/manifests"
 	"github.com/rbd-rescue/rbd-rescue/e2e/lab/process"
 )
 
@@ -53,11 +50,11 @@ func (l *Lab) newRescue(ctx context.Context) (*Rescue, error) {
 	if err := l.Client.Create(ctx, namespace); err != nil && !apierrors.IsAlreadyExists(err) {
 		return nil, fmt.Errorf("making namespace %s: %w", Namespace, err)
 	}
-	manifests, err := l.manifests()
+	objects, err := manifests.Load(l.binaries.Repository)
 	if err != nil {
 		return nil, err
 	}
-	for _, object := range manifests {
+	for _, object := range objects {
 		if object.GetKind() == "Service" {
 			continue // nothing in the lab routes services; the webhook is called by its address
 		}
@@ -141,37 +138,6 @@ func (r *Rescue) heal(ctx context.Context) error {
 		return r.StartWebhook(ctx)
 	}
 	return nil
-}
-
-// manifests are those of the chart folder.
-func (l *Lab) manifests() ([]*unstructured.Unstructured, error) {
-	var objects []*unstructured.Unstructured
-	root := filepath.Join(l.binaries.Repository, "charts", "rbd-rescue", "templates")
-	err := filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
-		if err != nil || entry.IsDir() {
-			return err
-		}
-		text, err := os.ReadFile(path)
-		if err != nil {
-			return err
-		}
-		decoder := utilyaml.NewYAMLOrJSONDecoder(bytes.NewReader(text), 4096)
-		for {
-			object := &unstructured.Unstructured{}
-			switch err := decoder.Decode(object); {
-			case errors.Is(err, io.EOF):
-				return nil
-			case err != nil:
-				return fmt.Errorf("decoding %s: %w", path, err)
-			case object.Object != nil:
-				objects = append(objects, object)
-			}
-		}
-	})
-	if err != nil {
-		return nil, fmt.Errorf("reading the manifests: %w", err)
-	}
-	return objects, nil
 }
 
 // callByURL makes the API server call the webhook at an address instead of through a Service.
