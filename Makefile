@@ -68,7 +68,7 @@ bench: ## Benchmarks of the hot paths
 
 FUZZ := ceph/FuzzParseAddress ceph/FuzzParseOSDMap ceph/FuzzParseDaemons ceph/FuzzParseMirrors ceph/FuzzStagedOn volume/FuzzParse \
 	api/v1alpha1/FuzzParsePolicy remediator/observe/FuzzReadRecord cmd/rbd-rescue/config/FuzzParse \
-	webhook/FuzzPodAdmission
+	webhook/FuzzPodAdmission webhook/FuzzNamespaceAdmission
 
 .PHONY: explore
 explore: fuzz test-history ## What looks for the unknown at random: fuzz targets and histories

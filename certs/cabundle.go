@@ -3,6 +3,7 @@ package certs
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -25,9 +26,10 @@ import (
 // caKey is the CA's certificate in the authority's Secret.
 const caKey = "ca.crt"
 
-// CacheByObject limits the manager's caches to the one Secret, without its key, and the one MutatingWebhookConfiguration.
+// CacheByObject limits the manager's caches to the one Secret, without its key, and the two webhook configurations.
 // Its entries belong into cache.Options.ByObject.
 func CacheByObject(opts Options) map[client.Object]cache.ByObject {
+	ofOurName := cache.ByObject{Field: fields.OneTermEqualSelector("metadata.name", opts.WebhookConfiguration)}
 	return map[client.Object]cache.ByObject{
 		&corev1.Secret{}: {
 			Namespaces: map[string]cache.Config{opts.SecretNamespace: {
@@ -35,10 +37,24 @@ func CacheByObject(opts Options) map[client.Object]cache.ByObject {
 			}},
 			Transform: stripSecret,
 		},
-		&admissionv1.MutatingWebhookConfiguration{}: {
-			Field: fields.OneTermEqualSelector("metadata.name", opts.WebhookConfiguration),
-		},
+		&admissionv1.MutatingWebhookConfiguration{}:   ofOurName,
+		&admissionv1.ValidatingWebhookConfiguration{}: ofOurName,
 	}
+}
+
+// bundles are where a webhook configuration of either kind says which CA is trusted.
+func bundles(configuration client.Object) (trusted []*[]byte) {
+	switch c := configuration.(type) {
+	case *admissionv1.MutatingWebhookConfiguration:
+		for i := range c.Webhooks {
+			trusted = append(trusted, &c.Webhooks[i].ClientConfig.CABundle)
+		}
+	case *admissionv1.ValidatingWebhookConfiguration:
+		for i := range c.Webhooks {
+			trusted = append(trusted, &c.Webhooks[i].ClientConfig.CABundle)
+		}
+	}
+	return trusted
 }
 
 // stripSecret keeps the CA's certificate only: who needs the key is the authority, which has a watch of its own.
@@ -55,7 +71,7 @@ func stripSecret(obj any) (any, error) {
 	}, nil
 }
 
-// injector writes the CA into the caBundle of the webhook configuration.
+// injector writes the CA into the caBundle of the webhook configurations: a mutating and a validating one, of the same name.
 type injector struct {
 	client client.Client // reads from the caches of CacheByObject
 	clock  clock.PassiveClock
@@ -71,6 +87,7 @@ func addInjector(mgr ctrl.Manager, opts Options) error {
 		Named("ca-bundle").
 		WithOptions(controller.Options{NeedLeaderElection: &everyReplica}).
 		For(&admissionv1.MutatingWebhookConfiguration{}).
+		Watches(&admissionv1.ValidatingWebhookConfiguration{}, &handler.EnqueueRequestForObject{}).
 		Watches(&corev1.Secret{}, handler.EnqueueRequestsFromMapFunc(i.configuration)).
 		Complete(i)
 }
@@ -79,8 +96,7 @@ func (i *injector) configuration(context.Context, client.Object) []reconcile.Req
 	return []reconcile.Request{{NamespacedName: types.NamespacedName{Name: i.opts.WebhookConfiguration}}}
 }
 
-// Reconcile makes the webhook configuration trust the CA of the Secret. While one of the two is not there it does
-// nothing: its event brings us back.
+// Reconcile makes the webhook configurations trust the CA of the Secret. What is not there it leaves: its event brings us back.
 func (i *injector) Reconcile(ctx context.Context, req reconcile.Request) (reconcile.Result, error) {
 	if req.Name != i.opts.WebhookConfiguration {
 		return reconcile.Result{}, nil // the cache has no other; this is for a cache that was made without CacheByObject
@@ -96,32 +112,39 @@ func (i *injector) Reconcile(ctx context.Context, req reconcile.Request) (reconc
 	}
 	setExpiry(caExpiry, ca.NotAfter)
 
-	var configuration admissionv1.MutatingWebhookConfiguration
-	if err := i.client.Get(ctx, client.ObjectKey{Name: req.Name}, &configuration); err != nil {
-		return reconcile.Result{}, client.IgnoreNotFound(err)
+	var result reconcile.Result
+	var failed []error // one configuration that cannot be written must not hold up the other
+	for _, configuration := range []client.Object{&admissionv1.MutatingWebhookConfiguration{}, &admissionv1.ValidatingWebhookConfiguration{}} {
+		lookAgain, err := i.keep(ctx, configuration, secret.Data[caKey])
+		if err != nil {
+			failed = append(failed, fmt.Errorf("writing the caBundle of %T %s: %w", configuration, req.Name, err))
+		}
+		result.RequeueAfter = sooner(result.RequeueAfter, lookAgain)
 	}
-	lookAgain, err := i.inject(ctx, &configuration, secret.Data[caKey])
-	if apierrors.IsConflict(err) { // as a rule another replica was quicker, and its write brings us back anyway
-		return reconcile.Result{RequeueAfter: time.Second}, nil
-	}
-	if err != nil {
-		return reconcile.Result{}, fmt.Errorf("writing the caBundle of MutatingWebhookConfiguration %s: %w", req.Name, err)
-	}
-	return reconcile.Result{RequeueAfter: lookAgain}, nil
+	return result, errors.Join(failed...)
 }
 
-func (i *injector) inject(ctx context.Context, configuration *admissionv1.MutatingWebhookConfiguration, ca []byte) (lookAgain time.Duration, err error) {
-	before := configuration.DeepCopy()
+// keep makes one webhook configuration trust the CA, if it is there.
+func (i *injector) keep(ctx context.Context, configuration client.Object, ca []byte) (lookAgain time.Duration, err error) {
+	if err := i.client.Get(ctx, client.ObjectKey{Name: i.opts.WebhookConfiguration}, configuration); err != nil {
+		return 0, client.IgnoreNotFound(err)
+	}
+	lookAgain, err = i.inject(ctx, configuration, ca)
+	if apierrors.IsConflict(err) { // as a rule another replica was quicker, and its write brings us back anyway
+		return time.Second, nil
+	}
+	return lookAgain, err
+}
+
+func (i *injector) inject(ctx context.Context, configuration client.Object, ca []byte) (lookAgain time.Duration, err error) {
+	before := configuration.DeepCopyObject().(client.Object)
 	changed := false
-	for n := range configuration.Webhooks {
-		trusted := &configuration.Webhooks[n].ClientConfig.CABundle
+	for _, trusted := range bundles(configuration) {
 		bundle, wait, err := decideBundle(i.clock.Now(), ca, *trusted, i.opts.LeafDuration)
 		if err != nil {
 			return 0, err
 		}
-		if wait > 0 && (lookAgain == 0 || wait < lookAgain) {
-			lookAgain = wait
-		}
+		lookAgain = sooner(lookAgain, wait)
 		if !bytes.Equal(bundle, *trusted) {
 			*trusted, changed = bundle, true
 		}
@@ -129,8 +152,16 @@ func (i *injector) inject(ctx context.Context, configuration *admissionv1.Mutati
 	if !changed {
 		return lookAgain, nil
 	}
-	log.FromContext(ctx).Info("Writing the CA into the webhook configuration", "configuration", configuration.Name)
+	log.FromContext(ctx).Info("Writing the CA into a webhook configuration", "configuration", configuration.GetName(), "kind", fmt.Sprintf("%T", configuration))
 	// Optimistic lock: the bundle was made from the one that was read.
 	patch := client.StrategicMergeFrom(before, client.MergeFromWithOptimisticLock{})
 	return lookAgain, i.client.Patch(ctx, configuration, patch)
+}
+
+// sooner is the shorter of two times to wait; 0 is none.
+func sooner(a, b time.Duration) time.Duration {
+	if a == 0 || b == 0 {
+		return max(a, b)
+	}
+	return min(a, b)
 }

@@ -154,6 +154,51 @@ func TestInjectorLooksAgainAfterAConflict(t *testing.T) {
 	}
 }
 
+func validatingConfiguration(bundle []byte) *admissionv1.ValidatingWebhookConfiguration {
+	return &admissionv1.ValidatingWebhookConfiguration{
+		ObjectMeta: metav1.ObjectMeta{Name: "rbd-rescue-webhook"},
+		Webhooks:   []admissionv1.ValidatingWebhook{{Name: "a.rbd-rescue.io", ClientConfig: admissionv1.WebhookClientConfig{CABundle: bundle}}},
+	}
+}
+
+func TestInjectorKeepsTheValidatingConfigurationToo(t *testing.T) {
+	t.Parallel()
+	current, previous := ca(t, "current", -1, 364), ca(t, "previous", -240, 125)
+	for name, test := range map[string]struct {
+		mutating  []client.Object
+		refuse    bool // writes of the mutating one
+		lookAgain time.Duration
+	}{
+		"beside the mutating one":                   {mutating: []client.Object{webhookConfiguration("rbd-rescue-webhook", nil)}, lookAgain: 6 * day},
+		"where there is no mutating one":            {lookAgain: 6 * day},
+		"though the mutating one cannot be written": {mutating: []client.Object{webhookConfiguration("rbd-rescue-webhook", nil)}, refuse: true, lookAgain: 6 * day},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := fake.NewClientBuilder().WithObjects(authoritySecret(current), validatingConfiguration(previous)).WithObjects(test.mutating...).
+				WithInterceptorFuncs(interceptor.Funcs{
+					Patch: func(ctx context.Context, c client.WithWatch, obj client.Object, patch client.Patch, opts ...client.PatchOption) error {
+						if _, mutating := obj.(*admissionv1.MutatingWebhookConfiguration); mutating && test.refuse {
+							return errors.New("forbidden")
+						}
+						return c.Patch(ctx, obj, patch, opts...)
+					},
+				}).Build()
+			result, err := reconcileBundle(t, c)
+			if (err != nil) != test.refuse || result.RequeueAfter != test.lookAgain {
+				t.Errorf("%+v, %v", result, err)
+			}
+			var configuration admissionv1.ValidatingWebhookConfiguration
+			if err := c.Get(t.Context(), client.ObjectKey{Name: "rbd-rescue-webhook"}, &configuration); err != nil {
+				t.Fatal(err)
+			}
+			if got := names(configuration.Webhooks[0].ClientConfig.CABundle); !slices.Equal(got, []string{"current", "previous"}) {
+				t.Errorf("it trusts %v", got)
+			}
+		})
+	}
+}
+
 func TestInjectorReportsARefusedWrite(t *testing.T) {
 	t.Parallel()
 	refused := errors.New("forbidden")

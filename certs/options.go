@@ -22,7 +22,8 @@ type Options struct {
 	// IPs are the addresses by which the API server calls the webhook, where its configuration has a URL with an address.
 	// Either a name or an address is needed.
 	IPs []net.IP
-	// WebhookConfiguration is the name of the MutatingWebhookConfiguration that gets the caBundle.
+	// WebhookConfiguration is the name of the MutatingWebhookConfiguration and of the ValidatingWebhookConfiguration that get the
+	// caBundle.
 	WebhookConfiguration string
 	// CADuration is how long the authority's certificate is valid: a year by default; it is replaced after two thirds.
 	CADuration time.Duration
@@ -38,7 +39,7 @@ func (o Options) Validate() error {
 	case o.SecretNamespace == "" || o.SecretName == "":
 		return errors.New("certs: SecretNamespace and SecretName are needed: set both")
 	case o.WebhookConfiguration == "":
-		return errors.New("certs: WebhookConfiguration is empty: set the name of the MutatingWebhookConfiguration")
+		return errors.New("certs: WebhookConfiguration is empty: set the name of the webhook configurations")
 	case len(o.DNSNames) == 0 && len(o.IPs) == 0:
 		return errors.New("certs: neither DNSNames nor IPs is set: set the names by which the API server calls the webhook")
 	case o.LeafDuration < 0 || o.CADuration <= o.LeafDuration:

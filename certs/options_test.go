@@ -15,7 +15,7 @@ func TestOptionsNameTheFieldAndTheFix(t *testing.T) {
 		"with a name":             {change: func(*Options) {}},
 		"with an address only":    {change: func(o *Options) { o.DNSNames, o.IPs = nil, []net.IP{net.IPv4(10, 88, 0, 1)} }},
 		"without a Secret":        {change: func(o *Options) { o.SecretName = "" }, want: "certs: SecretNamespace and SecretName are needed: set both"},
-		"without a configuration": {change: func(o *Options) { o.WebhookConfiguration = "" }, want: "certs: WebhookConfiguration is empty: set the name of the MutatingWebhookConfiguration"},
+		"without a configuration": {change: func(o *Options) { o.WebhookConfiguration = "" }, want: "certs: WebhookConfiguration is empty: set the name of the webhook configurations"},
 		"without any name":        {change: func(o *Options) { o.DNSNames = nil }, want: "certs: neither DNSNames nor IPs is set: set the names by which the API server calls the webhook"},
 		"with an address as name": {change: func(o *Options) { o.DNSNames = []string{"10.88.0.1"} }, want: "certs: DNSNames has the address 10.88.0.1: set it in IPs"},
 		"with a CA that is shorter than what it signs": {

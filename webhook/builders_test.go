@@ -1,6 +1,8 @@
 package webhook
 
 import (
+	"fmt"
+
 	corev1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -84,4 +86,14 @@ func using(node *corev1.Node, pv string) *corev1.Node {
 
 func driver(attachRequired bool) *storagev1.CSIDriver {
 	return &storagev1.CSIDriver{ObjectMeta: metav1.ObjectMeta{Name: rbdDriver}, Spec: storagev1.CSIDriverSpec{AttachRequired: &attachRequired}}
+}
+
+func failingOver(ns *corev1.Namespace, after string) *corev1.Namespace {
+	ns.Annotations[v1alpha1.AnnotationFailoverAfter] = after
+	return ns
+}
+
+// byDefault is a toleration as Kubernetes' admission plugin DefaultTolerationSeconds writes it.
+func byDefault(taint string, seconds int) string {
+	return fmt.Sprintf(`{"key":"node.kubernetes.io/%s","operator":"Exists","effect":"NoExecute","tolerationSeconds":%d}`, taint, seconds)
 }

@@ -64,12 +64,9 @@ func stripNode(node *corev1.Node) *corev1.Node {
 func stripNamespace(namespace *corev1.Namespace) *corev1.Namespace {
 	stripped := &corev1.Namespace{ObjectMeta: identity(namespace)}
 	stripped.Annotations = maps.Clone(namespace.Annotations)
-	maps.DeleteFunc(stripped.Annotations, func(key, _ string) bool { return !strings.HasPrefix(key, annotationPrefix) })
+	maps.DeleteFunc(stripped.Annotations, func(key, _ string) bool { return !strings.HasPrefix(key, v1alpha1.AnnotationPrefix) })
 	return stripped
 }
-
-// annotationPrefix begins every annotation of rbd-rescue.
-const annotationPrefix = "rbd-rescue.io/"
 
 func stripVolumeAttachment(va *storagev1.VolumeAttachment) *storagev1.VolumeAttachment {
 	return &storagev1.VolumeAttachment{

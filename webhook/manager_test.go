@@ -68,6 +68,13 @@ func TestAReplicaFromStartToFlag(t *testing.T) {
 		t.Errorf("a pod that wants what a Ready node holds is flagged %s", got)
 	}
 
+	if got := reviewNamespace(t, port, caBundle(api), "resuce"); !strings.Contains(got, `"resuce" is not a mode`) {
+		t.Errorf("a namespace with a typo is answered %q", got)
+	}
+	if got := reviewNamespace(t, port, caBundle(api), "rescue"); got != "" {
+		t.Errorf("a namespace is refused: %s", got)
+	}
+
 	api.Put(node("node-b", corev1.ConditionUnknown)) // another node fails
 	eventuallyHeld("data-1", `[{"claim":"shop/data-1","volume":"pv-1","node":"node-b"}]`)
 
@@ -109,7 +116,7 @@ func startReplica(t *testing.T, api *apitest.Server, port, probes int) {
 		MapperProvider: func(*rest.Config, *http.Client) (meta.RESTMapper, error) {
 			return apitest.Mapper([]client.Object{
 				&corev1.Node{}, &corev1.Namespace{}, &corev1.PersistentVolume{}, &storagev1.VolumeAttachment{}, &storagev1.CSIDriver{},
-				&admissionv1.MutatingWebhookConfiguration{},
+				&admissionv1.MutatingWebhookConfiguration{}, &admissionv1.ValidatingWebhookConfiguration{},
 			}, []client.Object{&corev1.Secret{}}), nil
 		},
 	})
@@ -138,12 +145,34 @@ func startReplica(t *testing.T, api *apitest.Server, port, probes int) {
 func heldVolumes(t *testing.T, port int, bundle []byte, claim string) string {
 	t.Helper()
 	pod := `{"metadata":{"generateName":"web-","labels":{},"annotations":{}},"spec":{"volumes":[{"name":"data","persistentVolumeClaim":{"claimName":"` + claim + `"}}]}}`
-	review, err := json.Marshal(admissionapi.AdmissionReview{
-		TypeMeta: metav1.TypeMeta{APIVersion: "admission.k8s.io/v1", Kind: "AdmissionReview"},
-		Request: &admissionapi.AdmissionRequest{
-			UID: "uid", Kind: metav1.GroupVersionKind{Version: "v1", Kind: "Pod"}, Operation: admissionapi.Create,
-			Namespace: "shop", Object: runtime.RawExtension{Raw: []byte(pod)},
-		},
+	answer := review(t, port, bundle, webhook.PodPath, &admissionapi.AdmissionRequest{
+		UID: "uid", Kind: metav1.GroupVersionKind{Version: "v1", Kind: "Pod"}, Operation: admissionapi.Create,
+		Namespace: "shop", Object: runtime.RawExtension{Raw: []byte(pod)},
+	})
+	if !answer.Allowed {
+		t.Fatalf("the pod was refused: %v", answer.Result)
+	}
+	var patches []struct {
+		Path  string `json:"path"`
+		Value string `json:"value"`
+	}
+	if len(answer.Patch) > 0 {
+		if err := json.Unmarshal(answer.Patch, &patches); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, patch := range patches {
+		if strings.HasSuffix(patch.Path, "held-volumes") {
+			return patch.Value
+		}
+	}
+	return ""
+}
+
+func review(t *testing.T, port int, bundle []byte, path string, request *admissionapi.AdmissionRequest) *admissionapi.AdmissionResponse {
+	t.Helper()
+	text, err := json.Marshal(admissionapi.AdmissionReview{
+		TypeMeta: metav1.TypeMeta{APIVersion: "admission.k8s.io/v1", Kind: "AdmissionReview"}, Request: request,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -153,7 +182,7 @@ func heldVolumes(t *testing.T, port int, bundle []byte, claim string) string {
 	caller := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{
 		TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}, DisableKeepAlives: true,
 	}}
-	response, err := caller.Post(fmt.Sprintf("https://127.0.0.1:%d%s", port, webhook.PodPath), "application/json", bytes.NewReader(review))
+	response, err := caller.Post(fmt.Sprintf("https://127.0.0.1:%d%s", port, path), "application/json", bytes.NewReader(text))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -166,24 +195,23 @@ func heldVolumes(t *testing.T, port int, bundle []byte, claim string) string {
 	if err := json.Unmarshal(body, &answer); err != nil {
 		t.Fatal(err)
 	}
-	if answer.Response == nil || !answer.Response.Allowed || answer.Response.UID != "uid" {
-		t.Fatalf("the pod was refused: %s", body)
+	if answer.Response == nil || answer.Response.UID != request.UID {
+		t.Fatalf("no answer to the question: %s", body)
 	}
-	var patches []struct {
-		Path  string `json:"path"`
-		Value string `json:"value"`
+	return answer.Response
+}
+
+// reviewNamespace asks the replica, as the API server does, about a new namespace with this mode; "" if it is allowed.
+func reviewNamespace(t *testing.T, port int, bundle []byte, mode string) string {
+	t.Helper()
+	answer := review(t, port, bundle, webhook.NamespacePath, &admissionapi.AdmissionRequest{
+		UID: "uid", Kind: metav1.GroupVersionKind{Version: "v1", Kind: "Namespace"}, Operation: admissionapi.Create,
+		Object: runtime.RawExtension{Raw: []byte(`{"metadata":{"name":"bank","annotations":{"rbd-rescue.io/mode":"` + mode + `"}}}`)},
+	})
+	if answer.Allowed {
+		return ""
 	}
-	if len(answer.Response.Patch) > 0 {
-		if err := json.Unmarshal(answer.Response.Patch, &patches); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for _, patch := range patches {
-		if strings.HasSuffix(patch.Path, "held-volumes") {
-			return patch.Value
-		}
-	}
-	return ""
+	return answer.Result.Message
 }
 
 func eventually(t *testing.T, what string, check func() bool) {

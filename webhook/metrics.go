@@ -11,7 +11,7 @@ import (
 type result string
 
 const (
-	// resultIdle: no failed node holds a volume, so the pod was not even looked at.
+	// resultIdle: no failed node holds a volume.
 	resultIdle result = "idle"
 	// resultNotOptedIn: the pod's namespace did not ask for rbd-rescue.
 	resultNotOptedIn result = "not-opted-in"
@@ -19,7 +19,7 @@ const (
 	resultNotHeld result = "not-held"
 	// resultFlagged: the pod got the label and the annotation.
 	resultFlagged result = "flagged"
-	// resultFailedOpen: it could not be told whether the pod is to be flagged.
+	// resultFailedOpen: it could not be told what the pod is to get.
 	resultFailedOpen result = "failed-open"
 )
 
@@ -28,6 +28,11 @@ var (
 		Namespace: v1alpha1.MetricPrefix, Subsystem: "webhook", Name: "pods_total",
 		Help: "Grows by one for each pod that was admitted, by result: idle, not-opted-in, not-held, flagged, failed-open.",
 	}, []string{"result"})
+
+	failoverSet = prometheus.NewCounter(prometheus.CounterOpts{
+		Namespace: v1alpha1.MetricPrefix, Subsystem: "webhook", Name: "failover_after_pods_total",
+		Help: "Grows by one for each pod whose tolerations were set to the failover-after of its namespace.",
+	})
 
 	heldClaims = prometheus.NewGauge(prometheus.GaugeOpts{
 		Namespace: v1alpha1.MetricPrefix, Subsystem: "webhook", Name: "held_claims",
@@ -42,5 +47,5 @@ func init() {
 	for _, r := range []result{resultIdle, resultNotOptedIn, resultNotHeld, resultFlagged, resultFailedOpen} {
 		admitted[r] = podsTotal.WithLabelValues(string(r))
 	}
-	metrics.Registry.MustRegister(podsTotal, heldClaims)
+	metrics.Registry.MustRegister(podsTotal, failoverSet, heldClaims)
 }

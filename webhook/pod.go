@@ -21,8 +21,8 @@ import (
 	"github.com/rbd-rescue/rbd-rescue/volume"
 )
 
-// podHandler admits new pods. It is a raw handler, not the typed defaulter: an idle cluster's pods are not decoded at
-// all, and the others only as far as they are needed, once, instead of decoded whole, marshalled and compared.
+// podHandler admits new pods. It is a raw handler, not the typed defaulter: an idle cluster's pods are decoded only
+// for failover-after, and all only as far as they are needed, once, instead of decoded whole, marshalled and compared.
 type podHandler struct {
 	held interface {
 		// Held are the held volumes; false while they are not known yet.
@@ -32,9 +32,9 @@ type podHandler struct {
 	namespaces client.Reader
 }
 
-// Handle allows every pod, with a patch if it is to be flagged. A refusal, and a patch that does not fit, would stop the
-// pod in spite of failurePolicy Ignore, which covers failed calls only; so nothing here may answer either, or panic (the
-// server's own recovery answers with a refusal).
+// Handle allows every pod, with a patch if it is to be flagged, or to leave a failed node sooner. A refusal, and a patch that does
+// not fit, would stop the pod in spite of failurePolicy Ignore, which covers failed calls only; so nothing here may answer either,
+// or panic (the server's own recovery answers with a refusal).
 func (h *podHandler) Handle(ctx context.Context, req admission.Request) (response admission.Response) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -58,12 +58,13 @@ func (h *podHandler) admit(ctx context.Context, req *admission.Request) ([]jsonp
 	if !known {
 		return nil, "", errors.New("the held volumes are not known yet")
 	}
-	if len(held) == 0 {
-		return nil, resultIdle, nil
-	}
 	policy, err := h.policy(ctx, req.Namespace)
 	if err != nil {
 		return nil, "", err
+	}
+	after := policy.FailsOverAfter()
+	if len(held) == 0 && after == 0 {
+		return nil, resultIdle, nil
 	}
 	if !policy.OptedIn() {
 		return nil, resultNotOptedIn, nil
@@ -76,10 +77,18 @@ func (h *podHandler) admit(ctx context.Context, req *admission.Request) ([]jsonp
 	if err != nil {
 		return nil, "", err
 	}
-	if flag.none() {
-		return nil, resultNotHeld, nil
+	patches := failoverPatches(pod, after)
+	if len(patches) > 0 {
+		failoverSet.Inc()
 	}
-	return flagPatches(pod, flag), resultFlagged, nil
+	switch {
+	case len(held) == 0:
+		return patches, resultIdle, nil
+	case flag.none():
+		return patches, resultNotHeld, nil
+	default:
+		return append(patches, flagPatches(pod, flag)...), resultFlagged, nil
+	}
 }
 
 func (h *podHandler) policy(ctx context.Context, name string) (v1alpha1.Policy, error) {
@@ -94,8 +103,8 @@ func (h *podHandler) policy(ctx context.Context, name string) (v1alpha1.Policy, 
 	return policy, nil
 }
 
-// decodePod reads the name, the labels, the annotations, the gates, the node and the volumes of the pod that is to be
-// created; all else is left out.
+// decodePod reads the name, the labels, the annotations, the gates, the tolerations, the node and the volumes of the pod that is
+// to be created; all else is left out.
 func decodePod(req *admission.Request) (*corev1.Pod, error) {
 	if req.Operation != admissionv1.Create || req.Kind.Kind != "Pod" || req.SubResource != "" {
 		return nil, fmt.Errorf("%s of %s/%s is not the creation of a pod: check the rules of the webhook configuration",
@@ -110,6 +119,7 @@ func decodePod(req *admission.Request) (*corev1.Pod, error) {
 		Spec struct {
 			NodeName        string                     `json:"nodeName"`
 			SchedulingGates []corev1.PodSchedulingGate `json:"schedulingGates"`
+			Tolerations     []corev1.Toleration        `json:"tolerations"`
 			Volumes         []corev1.Volume            `json:"volumes"`
 		} `json:"spec"`
 	}
@@ -121,7 +131,9 @@ func decodePod(req *admission.Request) (*corev1.Pod, error) {
 	}
 	return &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{Name: pod.Metadata.Name, Labels: pod.Metadata.Labels, Annotations: pod.Metadata.Annotations},
-		Spec:       corev1.PodSpec{NodeName: pod.Spec.NodeName, SchedulingGates: pod.Spec.SchedulingGates, Volumes: pod.Spec.Volumes},
+		Spec: corev1.PodSpec{
+			NodeName: pod.Spec.NodeName, SchedulingGates: pod.Spec.SchedulingGates, Tolerations: pod.Spec.Tolerations, Volumes: pod.Spec.Volumes,
+		},
 	}, nil
 }
 

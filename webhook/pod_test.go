@@ -55,12 +55,14 @@ const (
 	wantedVolumes = `"spec":{"volumes":[{"name":"tmp","emptyDir":{}},{"name":"data","persistentVolumeClaim":{"claimName":"data-0"}}]}`
 	wantedDisk    = `"volumes":[{"name":"disk","persistentVolumeClaim":{"claimName":"disk"}}]`
 	diskTruth     = `[{"claim":"shop/disk","volume":"pv-5","node":"node-a","shared":true}]`
+	quickTruth    = `[{"claim":"quick/data-0","volume":"pv-6","node":"node-a"}]`
 	truth         = `[{"claim":"shop/data-0","volume":"pv-0","node":"node-a"}]`
 )
 
 var shopHeld = volume.HeldClaims{
 	claim("shop", "data-0"):    {heldVolume("shop/data-0", "pv-0", "node-a")},
 	claim("shop", "web-cache"): {heldVolume("shop/web-cache", "pv-1", "node-a")},
+	claim("quick", "data-0"):   {heldVolume("quick/data-0", "pv-6", "node-a")},
 	claim("plain", "data-0"):   {heldVolume("plain/data-0", "pv-2", "node-a")},
 	claim("typo", "data-0"):    {heldVolume("typo/data-0", "pv-3", "node-a")},
 	claim("gone", "data-0"):    {heldVolume("gone/data-0", "pv-4", "node-a")},
@@ -81,10 +83,41 @@ func TestPodAdmission(t *testing.T) { //nolint:paralleltest
 		wantPod   string // checked if there is a patch
 		want      result
 	}{
-		"allows without any look-up, and without decoding, while no failed node holds a volume": {
+		"allows without decoding while no failed node holds a volume": {
 			pod:  `{not a pod`,
 			held: holding(volume.HeldClaims{}),
 			want: resultIdle,
+		},
+		"sets failover-after while no failed node holds a volume": {
+			namespace: "quick",
+			pod:       `{"metadata":{"name":"web-0"},"spec":{"tolerations":[` + byDefault("not-ready", 300) + `,` + byDefault("unreachable", 300) + `]}}`,
+			held:      holding(volume.HeldClaims{}),
+			wantPatch: `[{"op":"replace","path":"/spec/tolerations/0/tolerationSeconds","value":30},{"op":"replace","path":"/spec/tolerations/1/tolerationSeconds","value":30}]`,
+			wantPod:   `{"metadata":{"name":"web-0"},"spec":{"tolerations":[` + byDefault("not-ready", 30) + `,` + byDefault("unreachable", 30) + `]}}`,
+			want:      resultIdle,
+		},
+		"sets failover-after of a pod whose claims are not held": {
+			namespace: "quick",
+			pod:       `{"metadata":{"name":"web-0"},"spec":{"tolerations":[` + byDefault("unreachable", 300) + `]}}`,
+			wantPatch: `[{"op":"replace","path":"/spec/tolerations/0/tolerationSeconds","value":30}]`,
+			wantPod:   `{"metadata":{"name":"web-0"},"spec":{"tolerations":[` + byDefault("unreachable", 30) + `]}}`,
+			want:      resultNotHeld,
+		},
+		"sets failover-after of a pod that is flagged as well": {
+			namespace: "quick",
+			pod: `{"metadata":{"name":"web-0","labels":{"rbd-rescue.io/held":"true"}},"spec":{"tolerations":[` + byDefault("unreachable", 300) +
+				`],"volumes":[{"name":"data","persistentVolumeClaim":{"claimName":"data-0"}}]}}`,
+			wantPatch: `[{"op":"replace","path":"/spec/tolerations/0/tolerationSeconds","value":30},` +
+				`{"op":"add","path":"/metadata/annotations","value":{"rbd-rescue.io/held-volumes":` + quoted(quickTruth) + `}}]`,
+			wantPod: `{"metadata":{"name":"web-0","labels":{"rbd-rescue.io/held":"true"},"annotations":{"rbd-rescue.io/held-volumes":` + quoted(quickTruth) +
+				`}},"spec":{"tolerations":[` + byDefault("unreachable", 30) + `],"volumes":[{"name":"data","persistentVolumeClaim":{"claimName":"data-0"}}]}}`,
+			want: resultFlagged,
+		},
+		"sets no failover-after in mode observe": {
+			namespace: "watched",
+			pod:       `{not a pod`,
+			held:      holding(volume.HeldClaims{}),
+			want:      resultIdle,
 		},
 		"allows while the held volumes are not known yet": {
 			pod:  `{"metadata":{"name":"web-0"},` + wantedVolumes + `}`,
@@ -211,11 +244,12 @@ func TestPodAdmission(t *testing.T) { //nolint:paralleltest
 	} {
 		t.Run(name, func(t *testing.T) {
 			handler := &podHandler{held: test.held, namespaces: fake.NewClientBuilder().
-				WithObjects(namespace("shop", "rescue"), namespace("plain", ""), namespace("typo", "Rescue")).Build()}
+				WithObjects(namespace("shop", "rescue"), namespace("plain", ""), namespace("typo", "Rescue"),
+					failingOver(namespace("quick", "rescue"), "30s"), failingOver(namespace("watched", "observe"), "30s")).Build()}
 			if test.held == nil {
 				handler.held = holding(shopHeld)
 			}
-			if test.want == resultIdle || (test.want == resultFailedOpen && test.held != nil) {
+			if test.want == resultFailedOpen && test.held != nil {
 				handler.namespaces = unreadable{t}
 			}
 			if test.namespace == "" {
@@ -290,12 +324,14 @@ func FuzzPodAdmission(f *testing.F) {
 	} {
 		f.Add(pod)
 	}
-	handler := &podHandler{held: holding(shopHeld),
-		namespaces: fake.NewClientBuilder().WithObjects(namespace("shop", "rescue")).Build()}
+	f.Add(`{"metadata":{},"spec":{"tolerations":[null,` + byDefault("unreachable", 300) + `]}}`)
+	handler := &podHandler{held: holding(shopHeld), namespaces: fake.NewClientBuilder().
+		WithObjects(namespace("shop", "rescue"), failingOver(namespace("quick", "rescue"), "30s")).Build()}
 	f.Fuzz(func(t *testing.T, pod string) {
-		response := handler.Handle(t.Context(), creation("shop", pod))
-		if !response.Allowed {
-			t.Errorf("refused %s", pod)
+		for _, namespace := range []string{"shop", "quick"} {
+			if !handler.Handle(t.Context(), creation(namespace, pod)).Allowed {
+				t.Errorf("refused %s in %s", pod, namespace)
+			}
 		}
 	})
 }
@@ -308,7 +344,7 @@ func benchmarkPod(claims int) string {
 	container := `{"name":"c","image":"registry.example.com/app:1","env":[` + strings.Repeat(`{"name":"A","value":"some text of usual length"},`, 30) +
 		`{"name":"B","value":"x"}],"resources":{"limits":{"cpu":"1","memory":"1Gi"}}}`
 	return `{"metadata":{"name":"web-0","labels":{"app":"web"},"annotations":{"a":"b"}},"spec":{"volumes":[` + strings.Join(volumes, ",") +
-		`],"containers":[` + container + `,` + container + `]}}`
+		`],"tolerations":[` + byDefault("not-ready", 300) + `,` + byDefault("unreachable", 300) + `],"containers":[` + container + `,` + container + `]}}`
 }
 
 func BenchmarkPodAdmission(b *testing.B) {
@@ -321,12 +357,13 @@ func BenchmarkPodAdmission(b *testing.B) {
 		namespace string
 	}{
 		"nothing is held": {volume.HeldClaims{}, "shop"},
+		"nothing is held, namespace with failover-after":    {volume.HeldClaims{}, "quick"},
 		"10000 claims are held, namespace did not opt in":   {many, "plain"},
 		"10000 claims are held, pod with 2 of them flagged": {many, "shop"},
 	} {
 		b.Run(name, func(b *testing.B) {
 			handler := &podHandler{held: holding(bench.held), namespaces: cachedNamespaces{
-				"shop": namespace("shop", "rescue"), "plain": namespace("plain", ""),
+				"shop": namespace("shop", "rescue"), "plain": namespace("plain", ""), "quick": failingOver(namespace("quick", "rescue"), "30s"),
 			}}
 			req := creation(bench.namespace, benchmarkPod(2))
 			b.ReportAllocs()

@@ -14,8 +14,12 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 )
 
-// PodPath is where new pods are admitted; the MutatingWebhookConfiguration names it.
-const PodPath = "/mutate-v1-pod"
+const (
+	// PodPath is where new pods are admitted; the MutatingWebhookConfiguration names it.
+	PodPath = "/mutate-v1-pod"
+	// NamespacePath is where annotations of namespaces are checked; the ValidatingWebhookConfiguration names it.
+	NamespacePath = "/validate-v1-namespace"
+)
 
 // Options of the webhook server.
 type Options struct {
@@ -66,11 +70,16 @@ func Add(ctx context.Context, mgr ctrl.Manager, opts Options) error {
 		return fmt.Errorf("adding the first fill of the held volumes: %w", err)
 	}
 	server := newServer(opts)
-	server.Register(PodPath, &admission.Webhook{
-		Handler: &podHandler{held: x, namespaces: mgr.GetCache()},
-		// The default one builds a logger for each request, which costs more than the rest of an idle admission.
-		LogConstructor: func(base logr.Logger, _ *admission.Request) logr.Logger { return base },
-	})
+	for path, handler := range map[string]admission.Handler{
+		PodPath:       &podHandler{held: x, namespaces: mgr.GetCache()},
+		NamespacePath: namespaceHandler{},
+	} {
+		server.Register(path, &admission.Webhook{
+			Handler: handler,
+			// The default one builds a logger for each request, which costs more than the rest of an idle admission.
+			LogConstructor: func(base logr.Logger, _ *admission.Request) logr.Logger { return base },
+		})
+	}
 	if err := mgr.Add(server); err != nil {
 		return fmt.Errorf("adding the webhook server: %w", err)
 	}

@@ -1,11 +1,19 @@
 package v1alpha1
 
+// AnnotationPrefix begins every annotation of rbd-rescue.
+const AnnotationPrefix = "rbd-rescue.io/"
+
+// NamespaceAnnotations are all that a user may write on a Namespace.
+var NamespaceAnnotations = []string{AnnotationMode, AnnotationAllow, AnnotationFailoverAfter}
+
 // What a user writes on a Namespace.
 const (
 	// AnnotationMode opts a namespace in: see Mode.
 	AnnotationMode = "rbd-rescue.io/mode"
 	// AnnotationAllow lets pods be force-deleted that are else refused: see Policy.
 	AnnotationAllow = "rbd-rescue.io/allow"
+	// AnnotationFailoverAfter says after which time new pods leave a node that is not Ready: see Policy.
+	AnnotationFailoverAfter = "rbd-rescue.io/failover-after"
 )
 
 // What an administrator of the cluster writes.

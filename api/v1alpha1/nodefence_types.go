@@ -33,6 +33,9 @@ type NodeFence struct {
 //
 // +kubebuilder:validation:XValidation:rule="self.nodeName == oldSelf.nodeName && has(self.automatic) == has(oldSelf.automatic) && (!has(self.automatic) || self.automatic == oldSelf.automatic) && has(self.clients) == has(oldSelf.clients) && (!has(self.clients) || self.clients == oldSelf.clients) && has(self.reason) == has(oldSelf.reason) && (!has(self.reason) || self.reason == oldSelf.reason)",message="a NodeFence is one incident: its spec cannot be changed; make another"
 // +kubebuilder:validation:XValidation:rule="(!has(oldSelf.bootID) || has(self.bootID) && self.bootID == oldSelf.bootID) && (!has(oldSelf.machineID) || has(self.machineID) && self.machineID == oldSelf.machineID) && (!has(oldSelf.systemUUID) || has(self.systemUUID) && self.systemUUID == oldSelf.systemUUID)",message="a NodeFence is one incident: its spec cannot be changed; make another"
+// +kubebuilder:validation:XValidation:rule="self.nodeName.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')",message="nodeName is the name of a Node: lower-case letters, digits, dashes and dots"
+// +kubebuilder:validation:XValidation:rule="!has(self.bootID) || self.bootID.matches('^[^\\\\s]+$')",message="bootID is that of the node as it is, without blanks (kubectl get node NAME -o jsonpath={.status.nodeInfo.bootID})"
+// +kubebuilder:validation:XValidation:rule="!has(self.clients) || self.clients.all(c, c.matches('^(v1:|v2:|any:)?([0-9.]+|\\\\[[0-9A-Fa-f:.]+\\\\]):[0-9]{1,5}/[0-9]{1,10}$'))",message="a client is IP:0/NONCE as rbd status prints it, with brackets around an IPv6 address: 10.0.0.5:0/42, [fd00::7]:0/42; NONCE 0 is the whole host"
 // +kubebuilder:validation:XValidation:rule="!has(self.clients) || has(self.bootID)",message="clients are those of one boot: name it in bootID (kubectl get node NAME -o jsonpath={.status.nodeInfo.bootID})"
 type NodeFenceSpec struct {
 	// NodeName is the node to fence.
@@ -45,6 +48,7 @@ type NodeFenceSpec struct {
 	Automatic bool `json:"automatic,omitempty"`
 	// BootID is the boot to fence: node.status.nodeInfo.bootID as the node last reported it; filled in if left out.
 	// Only this boot's clients are fenced, and the fence is lifted once another boot of this machine is Ready (S3).
+	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=128
 	// +optional
 	BootID string `json:"bootID,omitempty"`
@@ -59,7 +63,9 @@ type NodeFenceSpec struct {
 	// Clients are all Ceph clients of the node by the word of a person, where rbd-rescue can't tell them: "10.0.0.5:0/42" for
 	// one, "10.0.0.5:0/0" for every client of a host. They are fenced besides those that are known; S2 holds for them too.
 	// They are those of one boot, so that bootID must be given with them.
+	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=64
+	// +kubebuilder:validation:items:MaxLength=80
 	// +listType=set
 	// +optional
 	Clients []string `json:"clients,omitempty"`

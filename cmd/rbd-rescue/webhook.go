@@ -32,7 +32,7 @@ func webhookCommand() *cobra.Command {
 	var o webhookOptions
 	command := &cobra.Command{
 		Use:   "webhook",
-		Short: "Flags new pods whose volume a failed node still holds",
+		Short: "Flags new pods whose volume a failed node still holds, and checks namespaces' annotations",
 		Args:  cobra.NoArgs,
 		RunE: func(command *cobra.Command, _ []string) error {
 			return runWebhook(command.Context(), o)
@@ -45,7 +45,7 @@ func webhookCommand() *cobra.Command {
 	flags.IPSliceVar(&o.ips, "ip-addresses", nil, "IP addresses in the serving certificate")
 	flags.StringVar(&o.certDir, "cert-dir", "", "folder with tls.crt and tls.key that somebody else renews; by default the replicas make and rotate certificates themselves")
 	flags.StringVar(&o.secretName, "ca-secret", "rbd-rescue-webhook-ca", "Secret that the replicas share their CA through; it is made if it is not there")
-	flags.StringVar(&o.configuration, "webhook-configuration", "rbd-rescue-webhook", "MutatingWebhookConfiguration whose caBundle is kept")
+	flags.StringVar(&o.configuration, "webhook-configuration", "rbd-rescue-webhook", "name of the MutatingWebhookConfiguration and ValidatingWebhookConfiguration whose caBundle is kept")
 	return command
 }
 

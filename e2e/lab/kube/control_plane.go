@@ -90,18 +90,35 @@ type ControlPlane struct {
 
 // Start brings up a control plane in an empty Dir and returns when pods can be made. What it started before an error is for the Supervisor to stop.
 func Start(ctx context.Context, supervisor *process.Supervisor, options Options) (*ControlPlane, error) {
+	c, err := StartAPI(ctx, supervisor, options)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.do(ctx, c.StartControllerManager, c.startScheduler, c.createCSIDriver, c.StartAttacher, c.waitForServiceAccount); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// StartAPI brings up etcd and the API server alone: whatever Kubernetes' controllers would make has to be made by the caller.
+func StartAPI(ctx context.Context, supervisor *process.Supervisor, options Options) (*ControlPlane, error) {
 	if err := options.validate(); err != nil {
 		return nil, fmt.Errorf("checking the control plane's options: %w", err)
 	}
 	c := &ControlPlane{options: options, supervisor: supervisor}
-	for _, step := range []func(context.Context) error{
-		c.startEtcd, c.prepare, c.StartAPIServer, c.StartControllerManager, c.startScheduler, c.createCSIDriver, c.StartAttacher, c.waitForServiceAccount,
-	} {
-		if err := step(ctx); err != nil {
-			return nil, fmt.Errorf("starting the control plane: %w", err)
-		}
+	if err := c.do(ctx, c.startEtcd, c.prepare, c.StartAPIServer); err != nil {
+		return nil, err
 	}
 	return c, nil
+}
+
+func (c *ControlPlane) do(ctx context.Context, steps ...func(context.Context) error) error {
+	for _, step := range steps {
+		if err := step(ctx); err != nil {
+			return fmt.Errorf("starting the control plane: %w", err)
+		}
+	}
+	return nil
 }
 
 func (c *ControlPlane) startEtcd(context.Context) error {
