@@ -7,6 +7,8 @@ HISTORIES     ?= 1000
 RULE          ?=
 E2E_FLAGS     ?=
 BIN           := $(CURDIR)/bin
+CHART         := charts/rbd-rescue
+PROMTOOL      := e2e/bin/prometheus/usr/bin/promtool
 E2E           := cd e2e &&
 
 .DEFAULT_GOAL := help
@@ -16,12 +18,18 @@ help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: test
-test: packages test-unit test-e2e ## All tests, on a fresh Debian 12 machine with Go, as root (installs Debian's Ceph packages)
+test: packages test-unit alerts test-e2e ## All tests, on a fresh Debian 12 machine with Go, as root (installs Debian's Ceph packages)
 
 .PHONY: test-unit
 test-unit: ## The quick tests: no root, no Ceph, race detector on
 	go vet ./...
 	go test -race ./...
+
+.PHONY: alerts
+alerts: ## Check the chart's alert rules, and test when each fires and when not (gets Debian's promtool)
+	@./e2e/fetch-prometheus
+	$(PROMTOOL) check rules $(CHART)/files/alerts.yaml
+	$(PROMTOOL) test rules $(CHART)/files/alerts_test.yaml
 
 .PHONY: test-history
 test-history: ## Over 100,000 steps of random histories against the safety rules (HISTORIES=1000 of 100 steps)
