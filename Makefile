@@ -5,6 +5,7 @@ FUZZ_TIME     ?= 30s
 RUNS          ?= 10
 HISTORIES     ?= 1000
 RULE          ?=
+IMAGE         ?= rbd-rescue:dev
 E2E_FLAGS     ?=
 BIN           := $(CURDIR)/bin
 CHART         := charts/rbd-rescue
@@ -107,6 +108,14 @@ check-generated: generate ## Fail if generated files or go.mod files are not up 
 	go mod tidy -diff
 	$(E2E) go mod tidy -diff
 	git diff --exit-code -- api charts
+
+.PHONY: image
+image: ## Build the image of the Dockerfile with buildah, as root (IMAGE=rbd-rescue:dev); without a registry on stand-ins for its bases
+	@./e2e/image/build $(IMAGE)
+
+.PHONY: test-image
+test-image: image ## Build the image, and run its binary as it runs in a cluster
+	@./e2e/image/test $(IMAGE)
 
 .PHONY: packages
 packages: ## Install the Debian packages that lab and librados need
