@@ -5,8 +5,11 @@ FUZZ_TIME     ?= 30s
 RUNS          ?= 10
 HISTORIES     ?= 1000
 RULE          ?=
+IMAGE         ?= rbd-rescue:dev
 E2E_FLAGS     ?=
 BIN           := $(CURDIR)/bin
+CHART         := charts/rbd-rescue
+PROMTOOL      := e2e/bin/prometheus/usr/bin/promtool
 E2E           := cd e2e &&
 
 .DEFAULT_GOAL := help
@@ -16,12 +19,18 @@ help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: test
-test: packages test-unit test-e2e ## All tests, on a fresh Debian 12 machine with Go, as root (installs Debian's Ceph packages)
+test: packages test-unit alerts test-e2e ## All tests, on a fresh Debian 12 machine with Go, as root (installs Debian's Ceph packages)
 
 .PHONY: test-unit
 test-unit: ## The quick tests: no root, no Ceph, race detector on
 	go vet ./...
 	go test -race ./...
+
+.PHONY: alerts
+alerts: ## Check the chart's alert rules, and test when each fires and when not (gets Debian's promtool)
+	@./e2e/fetch-prometheus
+	$(PROMTOOL) check rules $(CHART)/files/alerts.yaml
+	$(PROMTOOL) test rules $(CHART)/files/alerts_test.yaml
 
 .PHONY: test-history
 test-history: ## Over 100,000 steps of random histories against the safety rules (HISTORIES=1000 of 100 steps)
@@ -132,6 +141,14 @@ check-generated: generate ## Fail if generated files or go.mod files are not up 
 	go mod tidy -diff
 	$(E2E) go mod tidy -diff
 	git diff --exit-code -- api charts
+
+.PHONY: image
+image: ## Build the image of the Dockerfile with buildah, as root (IMAGE=rbd-rescue:dev); without a registry on stand-ins for its bases
+	@./e2e/image/build $(IMAGE)
+
+.PHONY: test-image
+test-image: image ## Build the image, and run its binary as it runs in a cluster
+	@./e2e/image/test $(IMAGE)
 
 .PHONY: packages
 packages: ## Install the Debian packages that lab and librados need

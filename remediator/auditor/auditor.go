@@ -1,5 +1,5 @@
-// Package auditor looks for blocklist entries that nobody answers for: those of a NodeFence whose finalizer somebody took
-// away. It only reports.
+// Package auditor looks whether Ceph answers, and for blocklist entries that nobody answers for: those of a NodeFence whose
+// finalizer somebody took away. It only reports.
 package auditor
 
 import (
@@ -9,12 +9,10 @@ import (
 	"strings"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/utils/clock"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/metrics"
 
 	"github.com/rbd-rescue/rbd-rescue/api/v1alpha1"
 	"github.com/rbd-rescue/rbd-rescue/ceph"
@@ -23,18 +21,11 @@ import (
 )
 
 const (
-	// every is how often it looks.
-	every = 10 * time.Minute
+	// every is how often it looks; again while a cluster does not answer.
+	every, again = 10 * time.Minute, time.Minute
 	// lookTimeout bounds one look at one cluster.
 	lookTimeout = 30 * time.Second
 )
-
-var unknownEntries = prometheus.NewGaugeVec(prometheus.GaugeOpts{
-	Name: v1alpha1.MetricPrefix + "_unknown_blocklist_entries",
-	Help: "Long-lived blocklist entries of a Ceph cluster that no active NodeFence lists.",
-}, []string{"cluster"})
-
-func init() { metrics.Registry.MustRegister(unknownEntries) }
 
 // Auditor is run by the replica that leads.
 type Auditor struct {
@@ -49,18 +40,18 @@ type Auditor struct {
 
 // Start looks until the context ends. It implements manager.Runnable.
 func (a *Auditor) Start(ctx context.Context) error {
-	ticker := a.Clock.NewTicker(every)
-	defer ticker.Stop()
 	for {
+		wait := every
 		for _, id := range a.Clusters.IDs() {
 			if err := a.look(ctx, id); err != nil && ctx.Err() == nil {
 				ctrl.LoggerFrom(ctx).Error(err, "Looking for blocklist entries that nobody answers for", "cluster", id)
+				wait = again
 			}
 		}
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-ticker.C():
+		case <-a.Clock.After(wait):
 		}
 	}
 }
@@ -76,11 +67,8 @@ func (a *Auditor) look(ctx context.Context, clusterID string) error {
 	for i := range list.Items {
 		fences[i] = &list.Items[i]
 	}
-	conn, err := a.Clusters.Get(ctx, clusterID)
-	if err != nil {
-		return err
-	}
-	m, err := conn.ReadOSDMap(ctx)
+	m, err := a.readOSDMap(ctx, clusterID)
+	setReachable(clusterID, err == nil)
 	if err != nil {
 		return err
 	}
@@ -90,6 +78,14 @@ func (a *Auditor) look(ctx context.Context, clusterID string) error {
 		a.Announcer.Announce(a.report(clusterID, unknown))
 	}
 	return nil
+}
+
+func (a *Auditor) readOSDMap(ctx context.Context, clusterID string) (ceph.OSDMap, error) {
+	cluster, err := a.Clusters.Get(ctx, clusterID)
+	if err != nil {
+		return ceph.OSDMap{}, err
+	}
+	return cluster.ReadOSDMap(ctx)
 }
 
 func (a *Auditor) report(clusterID string, unknown []ceph.Address) plan.Event {

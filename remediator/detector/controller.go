@@ -32,6 +32,8 @@ type Controller struct {
 	Client    client.Client
 	Observer  *observe.Observer
 	Announcer *announce.Announcer
+
+	unfenced unfenced
 }
 
 // AddTo wires the controller's watches: a change of a node, or of anything that may make its volumes wanted.
@@ -63,9 +65,8 @@ func (c *Controller) Reconcile(ctx context.Context, request reconcile.Request) (
 	if err != nil {
 		return reconcile.Result{}, err
 	}
-	if len(troubled) == 0 {
-		failedNodesGauge.Set(0)
-		setBreaker(false)
+	if err := c.measure(ctx, troubled); err != nil {
+		return reconcile.Result{}, err
 	}
 	if !slices.Contains(troubled, request.Name) {
 		return reconcile.Result{}, nil
@@ -74,9 +75,8 @@ func (c *Controller) Reconcile(ctx context.Context, request reconcile.Request) (
 	if err != nil {
 		return reconcile.Result{}, fmt.Errorf("observing node %s: %w", request.Name, err)
 	}
-	failedNodesGauge.Set(float64(snapshot.Health.Failed))
-	setBreaker(plan.BreakerOpen(snapshot.Health, nil, snapshot.Settings))
 	verdict := plan.Detect(snapshot)
+	c.unfenced.note(request.Name, verdict)
 	c.Announcer.Announce(verdict.Events...)
 	log := ctrl.LoggerFrom(ctx)
 	if verdict.Create == nil {

@@ -92,17 +92,25 @@ func (c *Controller) Reconcile(ctx context.Context, _ reconcile.Request) (reconc
 	}
 	var failed []error // one pod that cannot be flagged must not hold up the others
 	result, views := reconcile.Result{}, c.views(ctx)
+	waits, gated := 0, 0
 	for _, pod := range waiting {
-		failed = append(failed, c.flag(ctx, pod, waitsFor(pod, held)))
+		volumes := waitsFor(pod, held)
+		if len(volumes) > 0 {
+			waits++
+		}
+		failed = append(failed, c.flag(ctx, pod, volumes))
 		if !plan.Gated(pod) {
 			continue
 		}
 		opened, err := c.openGate(ctx, pod, views)
 		failed = append(failed, err)
 		if !opened {
+			gated++
 			result.RequeueAfter = gateRecheck
 		}
 	}
+	waitingPods.Set(float64(waits))
+	gatedPods.Set(float64(gated))
 	return result, errors.Join(failed...)
 }
 

@@ -92,18 +92,16 @@ func (o *Observer) GoneNodes(ctx context.Context) ([]string, error) {
 // nodes reads what the snapshot says of all nodes: the addresses of the others, and how many are well.
 func (o *Observer) nodes(ctx context.Context, name string, s *plan.Snapshot) error {
 	s.OtherNodes = map[netip.Addr]string{}
-	var list corev1.NodeList
-	if err := o.Reader.List(ctx, &list, client.UnsafeDisableDeepCopy); err != nil {
-		return fmt.Errorf("listing nodes: %w", err)
+	nodes, err := o.allNodes(ctx)
+	if err != nil {
+		return err
 	}
-	nodes := make([]*corev1.Node, len(list.Items))
-	for i := range list.Items {
-		nodes[i] = &list.Items[i]
-		if nodes[i].Name == name {
+	for _, node := range nodes {
+		if node.Name == name {
 			continue
 		}
-		for _, ip := range volume.Addresses(nodes[i]) {
-			s.OtherNodes[ip] = nodes[i].Name
+		for _, ip := range volume.Addresses(node) {
+			s.OtherNodes[ip] = node.Name
 		}
 	}
 	gone, err := o.GoneNodes(ctx)
@@ -111,18 +109,62 @@ func (o *Observer) nodes(ctx context.Context, name string, s *plan.Snapshot) err
 	return err
 }
 
+func (o *Observer) allNodes(ctx context.Context) ([]*corev1.Node, error) {
+	var list corev1.NodeList
+	if err := o.Reader.List(ctx, &list, client.UnsafeDisableDeepCopy); err != nil {
+		return nil, fmt.Errorf("listing nodes: %w", err)
+	}
+	nodes := make([]*corev1.Node, len(list.Items))
+	for i := range list.Items {
+		nodes[i] = &list.Items[i]
+	}
+	return nodes, nil
+}
+
+// Health of all nodes, for the breaker.
+func (o *Observer) Health(ctx context.Context) (plan.Health, error) {
+	nodes, err := o.allNodes(ctx)
+	if err != nil {
+		return plan.Health{}, err
+	}
+	gone, err := o.GoneNodes(ctx)
+	return plan.HealthOf(nodes, len(gone), o.Clock.Now()), err
+}
+
 // paused says who asked that nothing new is fenced: an annotation on the node or on rbd-rescue's own namespace.
 func (o *Observer) paused(ctx context.Context, name string, s *plan.Snapshot) error {
-	if s.Node != nil && s.Node.Annotations[v1alpha1.AnnotationPaused] == "true" {
+	if s.Node != nil && pauses(s.Node) {
 		s.Paused = fmt.Sprintf("annotation %s on node %s pauses it", v1alpha1.AnnotationPaused, name)
 		return nil
 	}
-	var namespace corev1.Namespace
-	if err := o.Reader.Get(ctx, client.ObjectKey{Name: o.Namespace}, &namespace); err != nil {
-		return ignoreNotFound(err, "reading namespace "+o.Namespace)
-	}
-	if namespace.Annotations[v1alpha1.AnnotationPaused] == "true" {
+	whole, err := o.PausedWhole(ctx)
+	if whole {
 		s.Paused = fmt.Sprintf("annotation %s on namespace %s pauses rbd-rescue", v1alpha1.AnnotationPaused, o.Namespace)
 	}
-	return nil
+	return err
+}
+
+// PausedWhole tells whether somebody asked that nothing new is fenced, whatever the node.
+func (o *Observer) PausedWhole(ctx context.Context) (bool, error) {
+	var namespace corev1.Namespace
+	if err := o.Reader.Get(ctx, client.ObjectKey{Name: o.Namespace}, &namespace); err != nil {
+		return false, ignoreNotFound(err, "reading namespace "+o.Namespace)
+	}
+	return pauses(&namespace), nil
+}
+
+// PausedNodes counts the nodes of which somebody asked that they are not fenced.
+func (o *Observer) PausedNodes(ctx context.Context) (int, error) {
+	nodes, err := o.allNodes(ctx)
+	paused := 0
+	for _, node := range nodes {
+		if pauses(node) {
+			paused++
+		}
+	}
+	return paused, err
+}
+
+func pauses(object client.Object) bool {
+	return object.GetAnnotations()[v1alpha1.AnnotationPaused] == "true"
 }

@@ -13,7 +13,12 @@ var (
 	phases = prometheus.NewGaugeVec(prometheus.GaugeOpts{
 		Name: v1alpha1.MetricPrefix + "_nodefence_phase",
 		Help: "1 for the phase that a NodeFence is in; a NodeFence that was deleted has no series.",
-	}, []string{"nodefence", "phase"})
+	}, []string{"nodefence", "node", "phase"})
+
+	conditions = prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: v1alpha1.MetricPrefix + "_nodefence_condition",
+		Help: "1 for the status (True, False) and reason that each condition of an active NodeFence has: Fenced, Released, Recovered, Lifted.",
+	}, []string{"nodefence", "node", "condition", "status", "reason"})
 
 	stepSeconds = prometheus.NewHistogramVec(prometheus.HistogramOpts{
 		Name: v1alpha1.MetricPrefix + "_step_duration_seconds",
@@ -39,7 +44,7 @@ var (
 )
 
 func init() {
-	metrics.Registry.MustRegister(phases, stepSeconds, entryExpiry, refusedVolumes, podsDeleted)
+	metrics.Registry.MustRegister(phases, conditions, stepSeconds, entryExpiry, refusedVolumes, podsDeleted)
 }
 
 // measure counts what changed between two states of an incident.
@@ -47,7 +52,8 @@ func measure(before, after *v1alpha1.NodeFence) {
 	if before.Status.Phase != after.Status.Phase || before.Status.Phase == "" {
 		phases.DeletePartialMatch(prometheus.Labels{"nodefence": after.Name})
 	}
-	phases.WithLabelValues(after.Name, string(after.Status.Phase)).Set(1)
+	phases.WithLabelValues(after.Name, after.Spec.NodeName, string(after.Status.Phase)).Set(1)
+	measureConditions(after)
 	measureExpiry(after)
 	measureRefusals(after)
 	t, was := after.Status.Times, before.Status.Times
@@ -72,6 +78,16 @@ func measure(before, after *v1alpha1.NodeFence) {
 		if o.RecoveredAt == nil && v.RecoveredAt != nil && v.DemandedAt != nil {
 			observeStep("recover", v.RecoveredAt.Sub(v.DemandedAt.Time))
 		}
+	}
+}
+
+func measureConditions(nf *v1alpha1.NodeFence) {
+	conditions.DeletePartialMatch(prometheus.Labels{"nodefence": nf.Name})
+	if !nf.Active() {
+		return
+	}
+	for _, c := range nf.Status.Conditions {
+		conditions.WithLabelValues(nf.Name, nf.Spec.NodeName, c.Type, string(c.Status), c.Reason).Set(1)
 	}
 }
 
@@ -108,6 +124,7 @@ func observeStep(step string, took time.Duration) {
 // forget drops the series of a NodeFence that is gone.
 func forget(name string) {
 	phases.DeletePartialMatch(prometheus.Labels{"nodefence": name})
+	conditions.DeletePartialMatch(prometheus.Labels{"nodefence": name})
 	entryExpiry.DeleteLabelValues(name)
 	refusedVolumes.DeletePartialMatch(prometheus.Labels{"nodefence": name})
 }
