@@ -196,7 +196,7 @@ var mutations = []mutation{
 	},
 	{
 		"S9", "two incidents of one node leave the entry to each other", plan + "lift.go",
-		"if rebooted || nf.Status.Times.OverAt != nil || overridden(nf) {", "if false {",
+		"if rebooted || nf.Status.Times.OverAt != nil || overridden(nf) {", "if rebooted && false {",
 	},
 	{
 		"S2", "what the cache says of a node is good enough for a record", "remediator/recorder/controller.go",
@@ -289,7 +289,7 @@ var mutations = []mutation{
 	},
 	{
 		"S1", "a gate opens when Kubernetes forgets what a node holds", plan + "gate.go",
-		"listed && nf.Active() && !answers(", "listed && nf.Active() && nf.Name == \"\" && !answers(",
+		"listed && nf.Active() && !letGo(", "listed && nf.Active() && nf.Name == \"\" && !letGo(",
 	},
 	{
 		"S1", "a gate opens by a cache that has not heard of the failure", "remediator/flagger/gate.go",
