@@ -36,6 +36,10 @@ func TestUninstallKeepsTheFence(t *testing.T) {
 	s.movesAway("node-a", db)
 	fence := s.reaches("node-a", v1alpha1.PhaseRecovered)
 
+	if _, err := s.lab.Helm(s.ctx, "install", "another", s.lab.Chart(), "--namespace=default", "--values="+filepath.Join(s.lab.Chart(), "ci", "plain-values.yaml")); err == nil ||
+		!strings.Contains(err.Error(), "cannot be imported into the current release") {
+		t.Errorf("a second release: %v", err)
+	}
 	trusted := s.webhookConfiguration().Webhooks[0].ClientConfig.CABundle
 	_, err := s.lab.Rescue.Upgrade(s.ctx, "--set=settings.stuckAfter=6s", "--set=webhook.timeoutSeconds=4")
 	s.must(err)
