@@ -108,6 +108,8 @@ KUBE_SCORE := --set networkPolicy.enabled=true
 KUBE_SCORE_IGNORE := --ignore-container-cpu-limit --ignore-test container-ephemeral-storage-request-and-limit \
 	--ignore-test container-image-pull-policy --ignore-test deployment-has-host-podantiaffinity
 
+KUBECONFORM := $(BIN)/kubeconform -strict -schema-location '$(BIN)/schemas/{{.Group}}/{{.ResourceAPIVersion}}/{{.ResourceKind}}.json'
+
 .PHONY: chart
 chart: $(BIN)/helm $(BIN)/helm-unittest $(BIN)/kubeconform $(BIN)/kube-score schemas ## Lint, test and validate the Helm chart, with each file of values in its folder ci
 	$(BIN)/helm-unittest --strict $(CHART)
@@ -116,11 +118,12 @@ chart: $(BIN)/helm $(BIN)/helm-unittest $(BIN)/kubeconform $(BIN)/kube-score sch
 		render="$(BIN)/helm template rbd-rescue $(CHART) --namespace rbd-rescue $(KUBERNETES) --values $$values"; \
 		$(BIN)/helm lint --strict --quiet $(CHART) $(KUBERNETES) --values $$values; \
 		$$render >$(BIN)/chart.yaml; \
-		$(BIN)/kubeconform -strict -summary -schema-location '$(BIN)/schemas/{{.Group}}/{{.ResourceAPIVersion}}/{{.ResourceKind}}.json' $(BIN)/chart.yaml; \
+		$(KUBECONFORM) -summary $(BIN)/chart.yaml; \
 		$$render $(KUBE_SCORE) >$(BIN)/chart.yaml; \
-		$(BIN)/kube-score score $(KUBE_SCORE_IGNORE) --exit-one-on-warning --output-format ci $(BIN)/chart.yaml >$(BIN)/kube-score.log || \
+		$(BIN)/kube-score score --kubernetes-version v1.37 $(KUBE_SCORE_IGNORE) --exit-one-on-warning --output-format ci $(BIN)/chart.yaml >$(BIN)/kube-score.log || \
 			{ grep -v '^\[OK\]' $(BIN)/kube-score.log; exit 1; }; \
 	done
+	@! sed s/maxSkew/maxScrew/ $(BIN)/chart.yaml | $(KUBECONFORM) >/dev/null || { echo "kubeconform takes a field that there is not"; exit 1; }
 	@! grep -E '^\|.*\|  \|$$' $(CHART)/README.md || { echo "these values have no comment in $(CHART)/values.yaml"; exit 1; }
 
 .PHONY: schemas

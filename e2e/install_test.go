@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -37,6 +36,10 @@ func TestUninstallKeepsTheFence(t *testing.T) {
 	s.movesAway("node-a", db)
 	fence := s.reaches("node-a", v1alpha1.PhaseRecovered)
 
+	if _, err := s.lab.Helm(s.ctx, "install", "another", s.lab.Chart(), "--namespace=default", "--values="+filepath.Join(s.lab.Chart(), "ci", "plain-values.yaml")); err == nil ||
+		!strings.Contains(err.Error(), "cannot be imported into the current release") {
+		t.Errorf("a second release: %v", err)
+	}
 	trusted := s.webhookConfiguration().Webhooks[0].ClientConfig.CABundle
 	_, err := s.lab.Rescue.Upgrade(s.ctx, "--set=settings.stuckAfter=6s", "--set=webhook.timeoutSeconds=4")
 	s.must(err)
@@ -110,8 +113,13 @@ func (s *scenario) nothingInTheWay() {
 	if n := len(mutating.Items) + len(validating.Items) + len(policies.Items) + len(roles.Items); n > 0 {
 		s.Errorf("%d of rbd-rescue's objects are left: %v %v %v %v", n, mutating.Items, validating.Items, policies.Items, roles.Items)
 	}
-	pod := &corev1.Pod{
-		ObjectMeta: metav1.ObjectMeta{Namespace: s.namespace, Name: "after"},
+	s.must(s.lab.Client.Create(s.ctx, podWithClaim(s.namespace), client.DryRunAll))
+}
+
+// podWithClaim is a pod that the webhook is called for.
+func podWithClaim(namespace string) *corev1.Pod {
+	return &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "with-a-claim"},
 		Spec: corev1.PodSpec{
 			Containers: []corev1.Container{{Name: "c", Image: "none"}},
 			Volumes: []corev1.Volume{{Name: "data", VolumeSource: corev1.VolumeSource{
@@ -119,7 +127,6 @@ func (s *scenario) nothingInTheWay() {
 			}}},
 		},
 	}
-	s.must(s.lab.Client.Create(s.ctx, pod, client.DryRunAll))
 }
 
 // Everything that the chart's examples render is taken by the API server as it stands, in a namespace that admits restricted pods
@@ -179,8 +186,8 @@ func newStrictClient(t *testing.T) *strictClient {
 			t.Fatal(err)
 		}
 	}
-	for _, kind := range []string{"certificates", "issuers"} {
-		applyCertManager(t, kind)
+	if err := shared.InstallCertManager(t.Context()); err != nil {
+		t.Fatal(err)
 	}
 	return s
 }
@@ -268,22 +275,4 @@ func configurationIn(t *testing.T, objects []*unstructured.Unstructured) *config
 	}
 	t.Fatal("there is no file for the remediator")
 	return nil
-}
-
-// applyCertManager makes a kind of cert-manager's known, from its module.
-func applyCertManager(t *testing.T, plural string) {
-	t.Helper()
-	list := exec.CommandContext(t.Context(), "go", "list", "-m", "-f", "{{.Dir}}", "github.com/cert-manager/cert-manager")
-	list.Dir = shared.Chart() // in the product's module
-	out, err := list.Output()
-	if err != nil {
-		t.Fatalf("finding cert-manager's module: %v", err)
-	}
-	file := filepath.Join(strings.TrimSpace(string(out)), "deploy", "crds", "cert-manager.io_"+plural+".yaml")
-	if _, err := shared.Kube.Kubectl(t.Context(), "apply", "--server-side", "-f", file); err != nil {
-		t.Fatalf("applying %s: %v", file, err)
-	}
-	if _, err := shared.Kube.Kubectl(t.Context(), "wait", "--for=condition=Established", "--timeout=30s", "crd/"+plural+".cert-manager.io"); err != nil {
-		t.Fatal(err)
-	}
 }

@@ -22,7 +22,7 @@ func (r *Rescue) arguments(ctx context.Context, component string) ([]string, err
 	}
 	pod := deployment.Spec.Template.Spec
 	container := pod.Containers[0]
-	root := filepath.Join(Dir, "pods", component)
+	root := podDir(component)
 	var paths []string
 	for _, mount := range container.VolumeMounts {
 		paths = append(paths, mount.MountPath, root+mount.MountPath)
@@ -45,7 +45,9 @@ func (r *Rescue) arguments(ctx context.Context, component string) ([]string, err
 	return args, nil
 }
 
-// writeVolume writes the files of a volume: whole ConfigMaps, and the items of projected Secrets.
+func podDir(component string) string { return filepath.Join(Dir, "pods", component) }
+
+// writeVolume writes the files of a volume: whole ConfigMaps and Secrets, and the items of projected Secrets.
 func (r *Rescue) writeVolume(ctx context.Context, volume corev1.Volume, dir string, moved *strings.Replacer) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
@@ -58,6 +60,19 @@ func (r *Rescue) writeVolume(ctx context.Context, volume corev1.Volume, dir stri
 		}
 		for name, text := range configMap.Data {
 			if err := writeIfOther(filepath.Join(dir, name), []byte(moved.Replace(text))); err != nil {
+				return err
+			}
+		}
+	case volume.Secret != nil:
+		secret := &corev1.Secret{}
+		if err := r.lab.Client.Get(ctx, client.ObjectKey{Namespace: Namespace, Name: volume.Secret.SecretName}, secret); err != nil {
+			if *volume.Secret.Optional {
+				return client.IgnoreNotFound(err)
+			}
+			return err
+		}
+		for name, text := range secret.Data {
+			if err := writeIfOther(filepath.Join(dir, name), text); err != nil {
 				return err
 			}
 		}

@@ -2,14 +2,15 @@ package lab
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/yaml"
 
 	"github.com/rbd-rescue/rbd-rescue/e2e/lab/build"
@@ -64,11 +65,21 @@ func (r *Rescue) packageChart(ctx context.Context) error {
 	return nil
 }
 
-// prepare makes what the chart wants to be there: the namespace, and a Secret with the key of each Ceph cluster's user.
+// prepare makes what the chart wants to be there: the namespaces, a Secret with the key of each Ceph cluster's user, and
+// ceph-csi's ConfigMap with the monitors of the lab's own cluster; those of a second one are written out.
 func (r *Rescue) prepare(ctx context.Context) error {
-	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: Namespace, Labels: Restricted}}
-	if err := r.lab.Client.Create(ctx, namespace); err != nil && !apierrors.IsAlreadyExists(err) {
-		return fmt.Errorf("making namespace %s: %w", Namespace, err)
+	own := r.lab.Ceph
+	monitors, err := json.Marshal([]any{map[string]any{"clusterID": own.ClusterID, "monitors": own.Monitors()}})
+	if err != nil {
+		return fmt.Errorf("encoding ceph-csi's ConfigMap: %w", err)
+	}
+	configMap := &corev1.ConfigMap{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "ceph-csi", Name: "ceph-csi-config"}, Data: map[string]string{"config.json": string(monitors)},
+	}
+	objects := []client.Object{
+		&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: Namespace, Labels: Restricted}},
+		&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: configMap.Namespace}},
+		configMap,
 	}
 	var clusters []any
 	for _, site := range r.lab.sites() {
@@ -76,16 +87,22 @@ func (r *Rescue) prepare(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("reading the key of Ceph cluster %s: %w", site.ClusterID, err)
 		}
-		secret := &corev1.Secret{
-			ObjectMeta: metav1.ObjectMeta{Namespace: Namespace, Name: "ceph-" + site.ClusterID},
-			Data:       map[string][]byte{"key": key},
-		}
-		if err := r.lab.Client.Create(ctx, secret); err != nil && !apierrors.IsAlreadyExists(err) {
-			return fmt.Errorf("making Secret %s: %w", secret.Name, err)
-		}
-		clusters = append(clusters, map[string]any{
-			"clusterID": site.ClusterID, "monitors": site.Monitors(), "user": rescueUser, "secret": map[string]any{"name": secret.Name},
+		name := "ceph-" + site.ClusterID
+		objects = append(objects, &corev1.Secret{
+			ObjectMeta: metav1.ObjectMeta{Namespace: Namespace, Name: name}, Data: map[string][]byte{"key": key},
 		})
+		cluster := map[string]any{"clusterID": site.ClusterID, "user": rescueUser, "secret": map[string]any{"name": name}}
+		if site == own {
+			cluster["monitorsFrom"] = map[string]any{"namespace": configMap.Namespace, "name": configMap.Name, "key": "config.json"}
+		} else {
+			cluster["monitors"] = site.Monitors()
+		}
+		clusters = append(clusters, cluster)
+	}
+	for _, object := range objects {
+		if err := r.lab.Client.Create(ctx, object); client.IgnoreAlreadyExists(err) != nil {
+			return fmt.Errorf("making what the chart needs (%T %s): %w", object, object.GetName(), err)
+		}
 	}
 	return r.writeValues(clusters)
 }

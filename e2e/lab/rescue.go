@@ -13,7 +13,6 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/yaml"
@@ -125,47 +124,6 @@ func (r *Rescue) heal(ctx context.Context) error {
 	return nil
 }
 
-// StartWebhook starts the webhook and waits until the API server can call it.
-func (r *Rescue) StartWebhook(ctx context.Context) error {
-	kubeconfig, err := r.lab.Kube.KubeconfigFor(ctx, Namespace, "rbd-rescue-webhook")
-	if err != nil {
-		return fmt.Errorf("making the webhook's kubeconfig: %w", err)
-	}
-	args, err := r.arguments(ctx, "webhook")
-	if err != nil {
-		return err
-	}
-	if r.webhook, err = r.start("webhook", args, kubeconfig, webhookMetrics, webhookProbes, ""); err != nil {
-		return err
-	}
-	if err := r.ready(ctx, "webhook", r.webhook, webhookProbes); err != nil {
-		return err
-	}
-	return r.hasCABundle(ctx)
-}
-
-// hasCABundle waits until the webhook has written its CA: before, the API server lets every pod pass unseen.
-func (r *Rescue) hasCABundle(ctx context.Context) error {
-	err := wait.PollUntilContextTimeout(ctx, 50*time.Millisecond, 20*time.Second, true, func(ctx context.Context) (bool, error) {
-		configuration := &unstructured.Unstructured{}
-		configuration.SetAPIVersion("admissionregistration.k8s.io/v1")
-		configuration.SetKind("MutatingWebhookConfiguration")
-		if err := r.lab.Client.Get(ctx, client.ObjectKey{Name: "rbd-rescue-webhook"}, configuration); err != nil {
-			return false, err
-		}
-		webhooks, _, err := unstructured.NestedSlice(configuration.Object, "webhooks")
-		if err != nil || len(webhooks) == 0 {
-			return false, err
-		}
-		bundle, _, err := unstructured.NestedString(webhooks[0].(map[string]any), "clientConfig", "caBundle")
-		return bundle != "", err
-	})
-	if err != nil {
-		return fmt.Errorf("waiting for the webhook's CA bundle: %w", err)
-	}
-	return nil
-}
-
 // StartRemediator starts the remediator and waits until it is up.
 func (r *Rescue) StartRemediator(ctx context.Context) error { return r.StartRemediatorToCrash(ctx, "") }
 
@@ -257,6 +215,3 @@ func (r *Rescue) ThawRemediator() error { return r.remediator.Thaw() }
 
 // KillRemediator ends the remediator as a crash would.
 func (r *Rescue) KillRemediator() error { return r.remediator.Kill() }
-
-// KillWebhook ends the webhook as a crash would.
-func (r *Rescue) KillWebhook() error { return r.webhook.Kill() }

@@ -14,6 +14,9 @@ metadata:
 spec:
   replicas: {{ $values.replicaCount }}
   revisionHistoryLimit: 3
+  # An old replica goes when a new one is ready.
+  strategy:
+    rollingUpdate: {maxUnavailable: 0, maxSurge: 1}
   selector:
     matchLabels: {{- include "rbd-rescue.selectorLabels" .component | nindent 6 }}
   template:

@@ -37,6 +37,7 @@ const (
 	LabVM       = "lab-vm"
 	RBDRescue   = "rbd-rescue"
 	Helm        = "helm"
+	CertManager = "lab-cert-manager"
 )
 
 // programs are built one after the other; each uses all cores.
@@ -47,6 +48,7 @@ var programs = []program{
 	{name: LabVM, pkg: "./cmd/lab-vm", static: true},
 	{name: RBDRescue, pkg: "./cmd/rbd-rescue", product: true, librados: true},
 	{name: Helm, pkg: "helm.sh/helm/v3/cmd/helm", tool: true},
+	{name: CertManager, pkg: "./cmd/lab-cert-manager"},
 }
 
 type program struct {
