@@ -27,11 +27,8 @@ type Options struct {
 	Host string
 	// Port to listen on, 1 to 65535.
 	Port int
-	// GetCertificate gives the serving certificate, as certs.Source does. Either it or CertDir is set.
+	// GetCertificate gives the serving certificate, as certs.Source and certs.Files do.
 	GetCertificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)
-	// CertDir is a folder with tls.crt and tls.key, which are read again when they change. They have to be there when the
-	// server starts.
-	CertDir string
 }
 
 // Validate names the first field that cannot work, and what to set instead.
@@ -39,10 +36,8 @@ func (o Options) Validate() error {
 	switch {
 	case o.Port < 1 || o.Port > 65535:
 		return fmt.Errorf("webhook: Port is %d: set it to 1 to 65535, as in 9443", o.Port)
-	case o.GetCertificate == nil && o.CertDir == "":
-		return errors.New("webhook: neither GetCertificate nor CertDir is set: set one of them")
-	case o.GetCertificate != nil && o.CertDir != "":
-		return errors.New("webhook: both GetCertificate and CertDir are set: set one of them")
+	case o.GetCertificate == nil:
+		return errors.New("webhook: GetCertificate is nil: set where the certificate is from")
 	default:
 		return nil
 	}
@@ -94,12 +89,9 @@ func Add(ctx context.Context, mgr ctrl.Manager, opts Options) error {
 
 func newServer(opts Options) crwebhook.Server {
 	return crwebhook.NewServer(crwebhook.Options{
-		Host: opts.Host, Port: opts.Port, CertDir: opts.CertDir,
+		Host: opts.Host, Port: opts.Port,
 		TLSOpts: []func(*tls.Config){func(c *tls.Config) {
-			c.MinVersion = tls.VersionTLS12
-			if opts.GetCertificate != nil {
-				c.GetCertificate = opts.GetCertificate
-			}
+			c.MinVersion, c.GetCertificate = tls.VersionTLS12, opts.GetCertificate
 		}},
 	})
 }

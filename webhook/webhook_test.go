@@ -12,12 +12,10 @@ func TestOptionsNameTheFieldAndTheFix(t *testing.T) {
 		opts Options
 		want string
 	}{
-		"own certificates":    {opts: Options{Port: 9443, GetCertificate: certificate}},
-		"certificate files":   {opts: Options{Port: 9443, CertDir: "/certs"}},
-		"no port":             {opts: Options{CertDir: "/certs"}, want: "webhook: Port is 0: set it to 1 to 65535, as in 9443"},
-		"no certificate":      {opts: Options{Port: 9443}, want: "webhook: neither GetCertificate nor CertDir is set: set one of them"},
-		"two certificates":    {opts: Options{Port: 9443, GetCertificate: certificate, CertDir: "/certs"}, want: "webhook: both GetCertificate and CertDir are set: set one of them"},
-		"a port out of range": {opts: Options{Port: 65536, CertDir: "/certs"}, want: "webhook: Port is 65536: set it to 1 to 65535, as in 9443"},
+		"right":               {opts: Options{Port: 9443, GetCertificate: certificate}},
+		"no port":             {opts: Options{GetCertificate: certificate}, want: "webhook: Port is 0: set it to 1 to 65535, as in 9443"},
+		"a port out of range": {opts: Options{Port: 65536, GetCertificate: certificate}, want: "webhook: Port is 65536: set it to 1 to 65535, as in 9443"},
+		"no certificate":      {opts: Options{Port: 9443}, want: "webhook: GetCertificate is nil: set where the certificate is from"},
 	} {
 		got := ""
 		if err := test.opts.Validate(); err != nil {
