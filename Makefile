@@ -98,7 +98,6 @@ lint: packages $(BIN)/golangci-lint chart ## Run the linters on both modules and
 	$(BIN)/golangci-lint run --build-tags $(LIBRADOS_TAGS) ./...
 	$(E2E) $(BIN)/golangci-lint run --build-tags $(LIBRADOS_TAGS) ./...
 
-CHART := charts/rbd-rescue
 # A Helm that was not built by its own project takes the cluster for 1.20.
 KUBERNETES := --kube-version 1.37.0
 # Each exception has its reason. cpu-limit: it would slow a rescue down just when many pods move. ephemeral-storage: nothing is
