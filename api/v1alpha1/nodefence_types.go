@@ -242,6 +242,10 @@ type FencedVolume struct {
 	// Attachment is the UID of the VolumeAttachment to the node at that time: another one is for what came since.
 	// +optional
 	Attachment types.UID `json:"attachment,omitempty"`
+	// ReadyTurnedAt is when the node's Ready condition had turned last, at that time; unset where the Node object was gone. If it has
+	// turned since, the node may have come back, and mapped the image for a pod that is gone by now (S1).
+	// +optional
+	ReadyTurnedAt *metav1.Time `json:"readyTurnedAt,omitempty"`
 	// RecoveredOn is the node that has the volume now.
 	// +optional
 	RecoveredOn string `json:"recoveredOn,omitempty"`

@@ -71,6 +71,10 @@ func (in *FencedVolume) DeepCopyInto(out *FencedVolume) {
 		*out = make([]types.UID, len(*in))
 		copy(*out, *in)
 	}
+	if in.ReadyTurnedAt != nil {
+		in, out := &in.ReadyTurnedAt, &out.ReadyTurnedAt
+		*out = (*in).DeepCopy()
+	}
 	if in.DemandedAt != nil {
 		in, out := &in.DemandedAt, &out.DemandedAt
 		*out = (*in).DeepCopy()

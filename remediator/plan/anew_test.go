@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -119,4 +120,44 @@ func TestNextOfAVolumeThatTheFencedBootHasAgain(t *testing.T) {
 			},
 		},
 	})
+}
+
+// S1: a node that has come back may have had another pod with the volume, by the same attachment, which is gone by now. Its client
+// is nobody's that is known.
+func TestAReturnThatLeftNoPodIsNotTakenForNone(t *testing.T) {
+	t.Parallel()
+	const detach = "delete VolumeAttachment csi-pv-1-node-a"
+	const fenceHost = "add 10.0.0.1:0/0 to the blocklist of cluster c1 for 8760h0m0s"
+	turned := func(s *Snapshot) {
+		s.Node.Status.Conditions[0].LastTransitionTime = metav1.NewTime(now.Add(10 * time.Second))
+	}
+	for name, test := range map[string]struct {
+		since option
+		want  string
+	}{
+		"silent all the time":                            {func(*Snapshot) {}, detach},
+		"it was Ready meanwhile":                         {turned, fenceHost},
+		"its Node object is gone":                        {gone, fenceHost},
+		"a person's fence, and it is Ready all the time": {func(s *Snapshot) { s.Fence.Spec.Automatic = false; nodeReady("boot-1")(s) }, fenceHost},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := incident(released, func(s *Snapshot) {
+				s.Volumes[0].Attachments = []*storagev1.VolumeAttachment{attachment("pv-1", "node-a")}
+				s.Volumes[0].Users = []*corev1.Pod{podOn("", "db-2")}
+			}, test.since)
+			for _, after := range []time.Duration{time.Second, 2 * time.Minute} {
+				s.Now = now.Add(after)
+				d := Next(s)
+				got := steps(d.Steps)
+				if slices.Contains(got, detach) && test.want != detach {
+					t.Fatalf("after %s: %v", after, got)
+				}
+				if after > attachmentPatience && !slices.Contains(got, test.want) {
+					t.Errorf("after %s: %v, want %s (%s)", after, got, test.want, d.Status.Message)
+				}
+				s.Fence.Status = d.Status
+			}
+		})
+	}
 }

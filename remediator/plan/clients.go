@@ -178,10 +178,10 @@ func settledClients(s Snapshot, v Volume) []string {
 }
 
 // mayHaveRemapped tells whether the node may have got a client for the volume since its clients were settled: it came back
-// meanwhile, and has a pod there that nobody has looked at.
+// meanwhile, and has a pod there that nobody has looked at, or may have had one.
 func mayHaveRemapped(s Snapshot, v Volume) bool {
 	entry, _ := entryOf(s.Fence, v.Name)
-	return slices.ContainsFunc(usersOn(s.NodeName, v), func(pod *corev1.Pod) bool {
+	return mayHaveAnother(s, v, entry) || slices.ContainsFunc(usersOn(s.NodeName, v), func(pod *corev1.Pod) bool {
 		return !slices.Contains(entry.Pods, pod.UID) && (v.Record == nil || !v.Record.Covers(pod.UID))
 	})
 }

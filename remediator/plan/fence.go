@@ -61,7 +61,7 @@ func (d *draft) applyJudgement(entry *v1alpha1.FencedVolume, v Volume, j judgeme
 	default:
 		entry.Phase, entry.Reason, entry.Message = v1alpha1.VolumeHeld, v1alpha1.ReasonWaiting, "waits for the proof of the fence"
 		entry.Clients, entry.Pods = mergeClients(entry.Clients, j.clients.addresses), podUIDs(usersOn(d.s.NodeName, v))
-		entry.Attachment = ""
+		entry.Attachment, entry.ReadyTurnedAt = "", readyTurned(d.s.Node).DeepCopy()
 		if va := attachmentTo(d.s.NodeName, v); va != nil {
 			entry.Attachment = va.UID
 		}

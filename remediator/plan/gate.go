@@ -189,7 +189,7 @@ func (view GateView) holder(node, boot string, v SharedVolume) Holder {
 	return h
 }
 
-// heldAnew tells whether the boot has got the volume again since a NodeFence cut it off: perhaps by another client.
+// heldAnew tells whether the boot has got the volume again since a NodeFence cut it off, or may have: perhaps by another client.
 func (view GateView) heldAnew(nf *v1alpha1.NodeFence, v SharedVolume) bool {
 	seen := Volume{Volume: v.Volume, Users: v.Users}
 	for _, va := range view.Attachments {
@@ -197,7 +197,9 @@ func (view GateView) heldAnew(nf *v1alpha1.NodeFence, v SharedVolume) bool {
 			seen.Attachments = append(seen.Attachments, va)
 		}
 	}
-	return HeldAnew(Snapshot{NodeName: nf.Spec.NodeName, Fence: nf}, seen)
+	s := Snapshot{NodeName: nf.Spec.NodeName, Node: view.Nodes[nf.Spec.NodeName], Fence: nf}
+	entry, _ := entryOf(nf, v.Name)
+	return HeldAnew(s, seen) || mayHaveAnother(s, seen, entry)
 }
 
 // cutsOffFrom tells whether a NodeFence says that every client of its boot on the volume is cut off: a volume is only

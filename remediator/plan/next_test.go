@@ -193,10 +193,10 @@ func TestNext(t *testing.T) {
 				Steps: []string{"remove the finalizers from VolumeAttachment csi-pv-1-node-a"},
 			},
 		},
-		"deletes the attachment of a node that is gone at once": {
+		"deletes the attachment at once, where the node was gone already when its clients were settled": {
 			snapshot: incident(released, func(s *Snapshot) {
 				s.Volumes[0].Attachments = []*storagev1.VolumeAttachment{attachment("pv-1", "node-a")}
-				s.Node = nil
+				s.Node, s.Fence.Status.Volumes[0].ReadyTurnedAt = nil, nil
 			}),
 			want: effect{
 				Phase: v1alpha1.PhaseReleasing, Fenced: "NodeFenced", Volume: "Releasing",

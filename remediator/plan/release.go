@@ -31,6 +31,9 @@ func release(proof verified, s Snapshot, volumes []v1alpha1.FencedVolume) []Step
 			continue
 		}
 		released[v.Name] = true
+		if mayHaveAnother(s, v, entry) {
+			continue // it is judged anew if Kubernetes does not detach it by itself
+		}
 		users := len(usersOn(s.NodeName, v))
 		if inUse(s.Node, v) && (silent(s) || users == 0) { // a kubelet that answers ends its pods first
 			clear.UniqueNames = append(clear.UniqueNames, v.UniqueName)

@@ -288,6 +288,18 @@ var mutations = []mutation{
 		"case !volume.Ready(node):", "case !volume.Ready(node) && node.Name == \"\":",
 	},
 	{
+		"S1", "a node that came back had no other pod", plan + "anew.go",
+		"|| !readyTurned(s.Node).Equal(entry.ReadyTurnedAt)", "",
+	},
+	{
+		"S1", "a node that is Ready had no other pod", plan + "anew.go",
+		"return s.Node != nil && volume.Ready(s.Node) ||", "return s.Node != nil && volume.Ready(s.Node) && false ||",
+	},
+	{
+		"S1", "another attachment is taken for the old one", plan + "anew.go",
+		"return va != nil && va.UID != entry.Attachment ||", "return va != nil && false ||",
+	},
+	{
 		"S1", "a gate opens when Kubernetes forgets what a node holds", plan + "gate.go",
 		"listed && nf.Active() && !letGo(", "listed && nf.Active() && nf.Name == \"\" && !letGo(",
 	},
