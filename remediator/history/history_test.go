@@ -321,7 +321,8 @@ func (w *world) bootUnknown(dead string) bool {
 func (w *world) refused(l workload) bool {
 	for _, nf := range activeFences(w.fences()) {
 		for _, v := range nf.Status.Volumes {
-			if v.Phase == v1alpha1.VolumeRefused && v.Claim == l.namespace+"/"+l.claims[0] {
+			hindered := v.Phase == v1alpha1.VolumeReleasing && v.Reason != ""
+			if (v.Phase == v1alpha1.VolumeRefused || hindered) && v.Claim == l.namespace+"/"+l.claims[0] {
 				return true
 			}
 		}

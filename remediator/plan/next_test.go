@@ -337,6 +337,17 @@ func TestNext(t *testing.T) {
 			}),
 			want: effect{Phase: v1alpha1.PhaseReleasing, Fenced: "NodeFenced", Volume: "Releasing"},
 		},
+		"S6: stops a release when a pod may not be deleted any more, and says so": {
+			snapshot: incident(proven, func(s *Snapshot) {
+				s.Fence.Status = Next(*s).Status
+				s.Pods[0].OwnerReferences = nil
+			}),
+			want: effect{
+				Phase: v1alpha1.PhaseReleasing, Fenced: "NodeFenced", Volume: "Releasing BarePod",
+				Steps:  []string{"clear kubernetes.io/csi/rbd.csi.ceph.com^pv-1 from volumesInUse of node node-a"},
+				Events: []string{"NodeFence VolumeRefused", "PersistentVolumeClaim VolumeRefused"},
+			},
+		},
 		"S6: refuses a pod that also writes to a claim that is not RBD's": {
 			snapshot: incident(func(s *Snapshot) {
 				s.Pods[0].Spec.Volumes = append(s.Pods[0].Spec.Volumes, claimVolume("nfs"))

@@ -47,10 +47,7 @@ func (d *draft) followVolumes() {
 			continue
 		}
 		if entry.Phase == v1alpha1.VolumeReleasing {
-			entry.Message = ""
-			if !optedIn(d.s, v) {
-				entry.Message = fmt.Sprintf("namespace %s is not in mode rescue any more, so that nothing more is done (S6)", v.Claim.Namespace)
-			}
+			d.tellHindrance(entry, v)
 		}
 		if entry.Phase == v1alpha1.VolumeReleasing && attachmentTo(node, v) == nil && len(usersOn(node, v)) == 0 {
 			entry.Phase, entry.ReleasedAt = v1alpha1.VolumeReleased, d.now()
@@ -75,6 +72,26 @@ func (d *draft) followVolumes() {
 			d.announceVolume(v.Volume, normal, v1alpha1.ReasonVolumeRecovered, "Recover", fmt.Sprintf(
 				"Claim %s (image %s) is back: pod %s/%s runs with it on node %s%s.",
 				v.Claim, v.ImageName(), pod.Namespace, pod.Name, other, d.after(entry)))
+		}
+	}
+}
+
+// tellHindrance says why a release does not go on that was allowed when it began (S6).
+func (d *draft) tellHindrance(entry *v1alpha1.FencedVolume, v Volume) {
+	before := entry.Reason
+	entry.Reason, entry.Message = "", ""
+	if !optedIn(d.s, v) {
+		entry.Message = fmt.Sprintf("namespace %s is not in mode rescue any more, so that nothing more is done (S6)", v.Claim.Namespace)
+		return
+	}
+	for _, pod := range usersOn(d.s.NodeName, v) {
+		if r := podRefusal(d.s, pod); r != nil {
+			entry.Reason, entry.Message = r.reason, r.message
+			if r.reason != before {
+				d.announceVolume(v.Volume, warning, v1alpha1.ReasonVolumeRefused, "Release", fmt.Sprintf(
+					"Claim %s does not get away from failed node %s (%s): %s.", v.Claim, d.s.NodeName, r.reason, r.message))
+			}
+			return
 		}
 	}
 }
