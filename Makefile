@@ -27,10 +27,11 @@ test-unit: ## The quick tests: no root, no Ceph, race detector on
 	go test -race ./...
 
 .PHONY: alerts
-alerts: ## Check the chart's alert rules, and test when each fires and when not (gets Debian's promtool)
+alerts: ## Test when each alert fires and when not, and that alerts and dashboard ask for metrics that are there
 	@./e2e/fetch-prometheus
 	$(PROMTOOL) check rules $(CHART)/files/alerts.yaml
 	$(PROMTOOL) test rules $(CHART)/files/alerts_test.yaml
+	go -C tools/queries test ./...
 
 .PHONY: test-history
 test-history: ## Over 100,000 steps of random histories against the safety rules (HISTORIES=1000 of 100 steps)
@@ -107,6 +108,7 @@ generate: $(BIN)/controller-gen ## Generate deep copies and the CRD from the API
 check-generated: generate ## Fail if generated files or go.mod files are not up to date
 	go mod tidy -diff
 	$(E2E) go mod tidy -diff
+	go -C tools/queries mod tidy -diff
 	git diff --exit-code -- api charts
 
 .PHONY: image
