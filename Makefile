@@ -119,6 +119,13 @@ image: ## Build the image of the Dockerfile with buildah, as root (IMAGE=rbd-res
 test-image: image ## Build the image, and run its binary as it runs in a cluster
 	@./e2e/image/test $(IMAGE)
 
+# The licences are looked for in the modules that are there already.
+.PHONY: sbom
+sbom: packages $(BIN)/cyclonedx-gomod ## List the Go modules in the binary, with their licences: bin/sbom.json (CycloneDX)
+	go build -trimpath -tags $(LIBRADOS_TAGS) -o $(BIN)/rbd-rescue ./cmd/rbd-rescue
+	GOPROXY=off $(BIN)/cyclonedx-gomod bin -json -licenses -std -noserial -notimestamp \
+		-version "$$(git describe --always --dirty)" -output $(BIN)/sbom.json $(BIN)/rbd-rescue
+
 .PHONY: packages
 packages: ## Install the Debian packages that lab and librados need
 	@./e2e/install-packages
@@ -133,6 +140,9 @@ old-and-new-ceph: packages ## Get Ceph 14.2 and 18.2 from other suites of Debian
 
 $(BIN)/controller-gen: tools/go.mod
 	cd tools && go build -o $@ sigs.k8s.io/controller-tools/cmd/controller-gen
+
+$(BIN)/cyclonedx-gomod: tools/go.mod
+	cd tools && go build -o $@ github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod
 
 $(BIN)/golangci-lint: tools/go.mod
 	cd tools && go build -o $@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
