@@ -27,10 +27,11 @@ test-unit: ## The quick tests: no root, no Ceph, race detector on
 	go test -race ./...
 
 .PHONY: alerts
-alerts: ## Check the chart's alert rules, and test when each fires and when not (gets Debian's promtool)
+alerts: ## Test when each alert fires and when not, and that alerts and dashboard ask for metrics that are there
 	@./e2e/fetch-prometheus
 	$(PROMTOOL) check rules $(CHART)/files/alerts.yaml
 	$(PROMTOOL) test rules $(CHART)/files/alerts_test.yaml
+	go -C tools/queries test ./...
 
 .PHONY: test-history
 test-history: ## Over 100,000 steps of random histories against the safety rules (HISTORIES=1000 of 100 steps)
@@ -107,6 +108,9 @@ KUBE_SCORE := --set networkPolicy.enabled=true
 KUBE_SCORE_IGNORE := --ignore-container-cpu-limit --ignore-test container-ephemeral-storage-request-and-limit \
 	--ignore-test container-image-pull-policy --ignore-test deployment-has-host-podantiaffinity
 
+# What is off by default, and looked at all the same.
+MONITORING := --set monitoring.serviceMonitor.enabled=true --set monitoring.prometheusRule.enabled=true --set monitoring.dashboard.enabled=true
+
 KUBECONFORM := $(BIN)/kubeconform -strict -schema-location '$(BIN)/schemas/{{.Group}}/{{.ResourceAPIVersion}}/{{.ResourceKind}}.json'
 
 .PHONY: chart
@@ -116,7 +120,7 @@ chart: $(BIN)/helm $(BIN)/helm-unittest $(BIN)/kubeconform $(BIN)/kube-score sch
 		echo "$$values"; \
 		render="$(BIN)/helm template rbd-rescue $(CHART) --namespace rbd-rescue $(KUBERNETES) --values $$values"; \
 		$(BIN)/helm lint --strict --quiet $(CHART) $(KUBERNETES) --values $$values; \
-		$$render >$(BIN)/chart.yaml; \
+		$$render $(MONITORING) >$(BIN)/chart.yaml; \
 		$(KUBECONFORM) -summary $(BIN)/chart.yaml; \
 		$$render $(KUBE_SCORE) >$(BIN)/chart.yaml; \
 		$(BIN)/kube-score score --kubernetes-version v1.37 $(KUBE_SCORE_IGNORE) --exit-one-on-warning --output-format ci $(BIN)/chart.yaml >$(BIN)/kube-score.log || \
@@ -126,11 +130,13 @@ chart: $(BIN)/helm $(BIN)/helm-unittest $(BIN)/kubeconform $(BIN)/kube-score sch
 	@! grep -E '^\|.*\|  \|$$' $(CHART)/README.md || { echo "these values have no comment in $(CHART)/values.yaml"; exit 1; }
 
 .PHONY: schemas
-schemas: # what kubeconform validates with: Kubernetes' own kinds, ours, and cert-manager's
+schemas: # what kubeconform validates with: Kubernetes' own kinds, ours, cert-manager's, and the Prometheus operator's
 	@kubernetes=$$(cd e2e && go mod download k8s.io/kubernetes && go list -m -f '{{.Dir}}' k8s.io/kubernetes) && \
 	manager=$$(go mod download github.com/cert-manager/cert-manager && go list -m -f '{{.Dir}}' github.com/cert-manager/cert-manager) && \
+	operator=$$(go mod download -json github.com/prometheus-operator/prometheus-operator@v0.85.0 | sed -n 's/.*"Dir": "\(.*\)".*/\1/p')/example/prometheus-operator-crd/monitoring.coreos.com && \
 	go -C tools run ./schemas -swagger $$kubernetes/api/openapi-spec/swagger.json -out $(BIN)/schemas \
-		$(abspath $(wildcard $(CHART)/files/crds/*.yaml)) $$manager/deploy/crds/cert-manager.io_certificates.yaml $$manager/deploy/crds/cert-manager.io_issuers.yaml
+		$(abspath $(wildcard $(CHART)/files/crds/*.yaml)) $$manager/deploy/crds/cert-manager.io_certificates.yaml $$manager/deploy/crds/cert-manager.io_issuers.yaml \
+		$${operator}_servicemonitors.yaml $${operator}_prometheusrules.yaml
 
 .PHONY: generate
 generate: $(BIN)/controller-gen $(BIN)/helm-docs ## Generate deep copies and the CRD from the API types, and the chart's README
@@ -142,6 +148,7 @@ generate: $(BIN)/controller-gen $(BIN)/helm-docs ## Generate deep copies and the
 check-generated: generate ## Fail if generated files or go.mod files are not up to date
 	go mod tidy -diff
 	$(E2E) go mod tidy -diff
+	go -C tools/queries mod tidy -diff
 	git diff --exit-code -- api charts
 
 .PHONY: image
@@ -151,6 +158,13 @@ image: ## Build the image of the Dockerfile with buildah, as root (IMAGE=rbd-res
 .PHONY: test-image
 test-image: image ## Build the image, and run its binary as it runs in a cluster
 	@./e2e/image/test $(IMAGE)
+
+# The licences are looked for in the modules that are there already.
+.PHONY: sbom
+sbom: packages $(BIN)/cyclonedx-gomod ## List the Go modules in the binary, with their licences: bin/sbom.json (CycloneDX)
+	go build -trimpath -tags $(LIBRADOS_TAGS) -o $(BIN)/rbd-rescue ./cmd/rbd-rescue
+	GOPROXY=off $(BIN)/cyclonedx-gomod bin -json -licenses -std -noserial -notimestamp \
+		-version "$$(git describe --always --dirty)" -output $(BIN)/sbom.json $(BIN)/rbd-rescue
 
 .PHONY: packages
 packages: ## Install the Debian packages that lab and librados need
@@ -168,6 +182,9 @@ tool = cd $(dir $<) && go build -o $@ $(1)
 
 $(BIN)/controller-gen: tools/go.mod
 	$(call tool,sigs.k8s.io/controller-tools/cmd/controller-gen)
+
+$(BIN)/cyclonedx-gomod: tools/go.mod
+	cd tools && go build -o $@ github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod
 
 $(BIN)/golangci-lint: tools/go.mod
 	$(call tool,github.com/golangci/golangci-lint/v2/cmd/golangci-lint)

@@ -44,6 +44,9 @@ var (
 )
 
 func init() {
+	for _, step := range []string{"detect", "fence", "release", "attach", "recover"} { // so that the first of its kind counts in an increase
+		stepSeconds.WithLabelValues(step)
+	}
 	metrics.Registry.MustRegister(phases, conditions, stepSeconds, entryExpiry, refusedVolumes, podsDeleted)
 }
 
