@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"os"
 	"slices"
@@ -56,5 +57,16 @@ func run(m *testing.M) int {
 		fmt.Println("starting the lab:", err)
 		return 1
 	}
-	return m.Run()
+	result := m.Run()
+	if result == 0 && whole() {
+		return everyRightIsUsed(ctx)
+	}
+	return result
+}
+
+// whole tells whether all scenarios have run.
+func whole() bool {
+	run := flag.Lookup("test.run").Value.String()
+	skip := flag.Lookup("test.skip").Value.String()
+	return run == "" && skip == ""
 }

@@ -111,7 +111,7 @@ func Start(ctx context.Context, options Options) (*Lab, error) {
 	}
 	group.Go(func() (err error) {
 		if l.Kube, err = kube.Start(groupCtx, l.Supervisor, kube.Options{
-			Dir: filepath.Join(Dir, "kube"), BinDir: l.binaries.Dir, IP: network.APIAddress,
+			Dir: filepath.Join(Dir, "kube"), BinDir: l.binaries.Dir, IP: network.APIAddress, AuditedUsers: Accounts(),
 		}); err != nil {
 			return fmt.Errorf("starting Kubernetes: %w", err)
 		}

@@ -43,6 +43,12 @@ type Rescue struct {
 	settings map[string]any
 }
 
+// Accounts are the users that rbd-rescue's two commands are to the API server.
+func Accounts() []string {
+	const account = "system:serviceaccount:" + Namespace + ":rbd-rescue-"
+	return []string{account + "remediator", account + "webhook"}
+}
+
 // newRescue installs rbd-rescue; nothing of it runs yet.
 func (l *Lab) newRescue(ctx context.Context) (*Rescue, error) {
 	r := &Rescue{lab: l, values: filepath.Join(Dir, "values.yaml")}

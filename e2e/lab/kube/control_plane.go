@@ -57,6 +57,8 @@ type Options struct {
 	IP netip.Addr
 	// NodeMonitorGracePeriod is how long a node may be silent before it is Unknown; zero is 10 s (Kubernetes' own default is 50 s).
 	NodeMonitorGracePeriod time.Duration
+	// AuditedUsers are those whose requests are logged for Audited.
+	AuditedUsers []string
 }
 
 func (o *Options) validate() error {
@@ -157,7 +159,12 @@ func (c *ControlPlane) prepare(ctx context.Context) error {
 
 // StartAPIServer starts the API server and waits until it is ready.
 func (c *ControlPlane) StartAPIServer(ctx context.Context) error {
+	policy, err := c.auditPolicy()
+	if err != nil {
+		return err
+	}
 	p, err := c.start("kube-apiserver",
+		"--audit-policy-file="+policy, "--audit-log-path="+c.auditLog(),
 		fmt.Sprintf("--etcd-servers=http://%s:%d", c.options.IP, etcdPort),
 		"--bind-address="+c.options.IP.String(), "--advertise-address="+c.options.IP.String(), fmt.Sprintf("--secure-port=%d", apiPort),
 		"--endpoint-reconciler-type=none",

@@ -1,0 +1,139 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	rbacv1 "k8s.io/api/rbac/v1"
+	auditv1 "k8s.io/apiserver/pkg/apis/audit/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/rbd-rescue/rbd-rescue/e2e/lab"
+)
+
+// unused are the rights that no scenario has rbd-rescue use, each with the reason why it has them all the same. Whatever else the chart
+// grants was used: without it a request of some scenario would have been refused.
+var unused = map[string]string{
+	"rbd-rescue-webhook: update secrets rbd-rescue-webhook-ca": "the CA is replaced after two thirds of its year (certs: TestAuthority…)",
+}
+
+// right is what a rule of a role grants, once for each verb, resource and name.
+type right struct {
+	account, verb, group, resource, name string
+}
+
+func (r right) String() string {
+	text := fmt.Sprintf("%s: %s %s", r.account, r.verb, r.resource)
+	if r.group != "" {
+		text += "." + r.group
+	}
+	return strings.TrimSpace(text + " " + r.name)
+}
+
+// everyRightIsUsed compares what the chart grants with what the API server saw rbd-rescue use in all scenarios; the result is the
+// process's.
+func everyRightIsUsed(ctx context.Context) int {
+	granted, err := grantedRights(ctx)
+	if err != nil {
+		fmt.Println("reading the chart's roles:", err)
+		return 1
+	}
+	used := map[right]bool{}
+	if err := shared.Kube.Audited(func(e auditv1.Event) { markUsed(used, e) }); err != nil {
+		fmt.Println(err)
+		return 1
+	}
+	result := 0
+	for _, r := range granted {
+		reason, excused := unused[r.String()]
+		switch {
+		case used[r] && excused:
+			fmt.Printf("FAIL: the right %q is used, and listed as unused: %s\n", r, reason)
+			result = 1
+		case !used[r] && !excused && !(r.verb == "list" && used[right{r.account, "watch", r.group, r.resource, r.name}]):
+			// A list is how an informer begins where the API server has no streaming lists (before Kubernetes 1.32).
+			fmt.Printf("FAIL: no scenario needs the right %q: take it out of the chart, or say why it is needed\n", r)
+			result = 1
+		}
+	}
+	if len(granted) == 0 {
+		fmt.Println("FAIL: the chart grants nothing")
+		return 1
+	}
+	return result
+}
+
+func grantedRights(ctx context.Context) ([]right, error) {
+	var rights []right
+	add := func(role string, rules []rbacv1.PolicyRule) {
+		if role == "rbd-rescue-override" {
+			return // a person's
+		}
+		account := role
+		if role == "rbd-rescue-monitors" {
+			account = "rbd-rescue-remediator"
+		}
+		for _, rule := range rules {
+			names := rule.ResourceNames
+			if len(names) == 0 {
+				names = []string{""}
+			}
+			for _, group := range rule.APIGroups {
+				for _, resource := range rule.Resources {
+					for _, verb := range rule.Verbs {
+						for _, name := range names {
+							rights = append(rights, right{account, verb, group, resource, name})
+						}
+					}
+				}
+			}
+		}
+	}
+	ours := client.MatchingLabels{"app.kubernetes.io/name": "rbd-rescue"}
+	var clusterRoles rbacv1.ClusterRoleList
+	if err := shared.Client.List(ctx, &clusterRoles, ours); err != nil {
+		return nil, err
+	}
+	for _, role := range clusterRoles.Items {
+		add(role.Name, role.Rules)
+	}
+	var roles rbacv1.RoleList
+	if err := shared.Client.List(ctx, &roles, ours); err != nil {
+		return nil, err
+	}
+	for _, role := range roles.Items {
+		add(role.Name, role.Rules)
+	}
+	return rights, nil
+}
+
+// markUsed notes a request that was let through, by each way in which a rule may grant it.
+func markUsed(used map[right]bool, e auditv1.Event) {
+	at := slices.Index(lab.Accounts(), e.User.Username)
+	if at < 0 || e.ObjectRef == nil || e.ResponseStatus != nil && e.ResponseStatus.Code == 403 {
+		return
+	}
+	account := e.User.Username[strings.LastIndexByte(e.User.Username, ':')+1:]
+	resource := e.ObjectRef.Resource
+	if e.ObjectRef.Subresource != "" {
+		resource += "/" + e.ObjectRef.Subresource
+	}
+	name := e.ObjectRef.Name
+	if name == "" { // a list or watch of one object by its name
+		name = nameInSelector(e.RequestURI)
+	}
+	for _, n := range []string{"", name} {
+		used[right{account, e.Verb, e.ObjectRef.APIGroup, resource, n}] = true
+	}
+}
+
+func nameInSelector(uri string) string {
+	_, rest, ok := strings.Cut(uri, "fieldSelector=metadata.name%3D")
+	if !ok {
+		return ""
+	}
+	name, _, _ := strings.Cut(rest, "&")
+	return name
+}
