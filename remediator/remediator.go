@@ -65,8 +65,13 @@ func Add(ctx context.Context, mgr ctrl.Manager, options Options) error {
 	if err := observe.AddIndexes(ctx, mgr.GetFieldIndexer()); err != nil {
 		return err
 	}
+	stores, err := observe.NewStores(ctx, mgr.GetCache())
+	if err != nil {
+		return err
+	}
 	observer := &observe.Observer{
-		Reader: mgr.GetClient(), Clusters: options.Clusters, Clock: options.Clock, Namespace: options.Namespace, Settings: options.Settings,
+		Reader: mgr.GetClient(), Stores: stores, Clusters: options.Clusters, Clock: options.Clock, Namespace: options.Namespace,
+		Settings: options.Settings,
 	}
 	announcer := announce.New(mgr.GetEventRecorder(v1alpha1.FieldManager), options.Clock)
 	for _, controller := range []interface{ AddTo(ctrl.Manager) error }{

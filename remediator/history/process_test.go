@@ -101,6 +101,7 @@ func (p *process) lookAtVolume(name string) {
 	p.look(p.recorder, name)
 }
 
+// lookAtNode is a look at one node, or at all that are in trouble for an empty name.
 func (p *process) lookAtNode(name string) { p.look(p.detector, name) }
 
 func (p *process) lookAtFence(name string) {

@@ -22,7 +22,9 @@ import (
 
 // Observer reads snapshots. Reader is a cache with the indexes of AddIndexes.
 type Observer struct {
-	Reader   client.Reader
+	Reader client.Reader
+	// Stores are those of the same cache; nil has the Reader asked, which costs more.
+	Stores   *Stores
 	Clusters *ceph.Clusters
 	Clock    clock.PassiveClock
 	// Namespace is rbd-rescue's own: an annotation there pauses it.
