@@ -85,11 +85,12 @@ func Handlers(ctx context.Context, mgr ctrl.Manager) (map[string]admission.Handl
 			return nil, fmt.Errorf("watching %T: %w", obj, err)
 		}
 	}
-	x := newIndex(mgr.GetCache())
-	if err := x.watch(ctx, mgr); err != nil {
+	volumes := newVolumes(mgr.GetCache())
+	x := newIndex(volumes)
+	if err := x.watch(mgr, volumes); err != nil {
 		return nil, fmt.Errorf("watching for held volumes: %w", err)
 	}
-	if err := mgr.Add(&firstFill{index: x, cache: mgr.GetCache()}); err != nil {
+	if err := mgr.Add(&firstFill{index: x, volumes: volumes, cache: mgr.GetCache()}); err != nil {
 		return nil, fmt.Errorf("adding the first fill of the held volumes: %w", err)
 	}
 	if err := mgr.AddReadyzCheck("held-volumes", x.ready); err != nil {
@@ -123,15 +124,16 @@ func (x *index) ready(*http.Request) error {
 
 // firstFill fills the index once all caches have synced.
 type firstFill struct {
-	index *index
-	cache interface {
+	index   *index
+	volumes *volumes
+	cache   interface {
 		WaitForCacheSync(ctx context.Context) bool
 	}
 }
 
 // Start fills the index and returns.
 func (f *firstFill) Start(ctx context.Context) error {
-	if !f.cache.WaitForCacheSync(ctx) {
+	if !f.cache.WaitForCacheSync(ctx) || !f.volumes.waitForSync(ctx) {
 		return nil // the manager is stopping
 	}
 	if err := f.index.fill(ctx); err != nil {
