@@ -10,6 +10,7 @@ import (
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	toolscache "k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/tools/events"
 	"pgregory.net/rapid"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -20,6 +21,7 @@ import (
 	"github.com/rbd-rescue/rbd-rescue/api/v1alpha1"
 	"github.com/rbd-rescue/rbd-rescue/ceph"
 	"github.com/rbd-rescue/rbd-rescue/ceph/cephtest"
+	"github.com/rbd-rescue/rbd-rescue/remediator"
 	"github.com/rbd-rescue/rbd-rescue/remediator/announce"
 	"github.com/rbd-rescue/rbd-rescue/remediator/detector"
 	"github.com/rbd-rescue/rbd-rescue/remediator/flagger"
@@ -52,7 +54,7 @@ var kinds = []string{"Node", "Pod", "PersistentVolume", "PersistentVolumeClaim",
 
 func newProcess(w *world) *process {
 	p := &process{world: w, cache: objects{}, due: map[string]time.Time{}}
-	p.cache.catchUp(w.api.objects, kinds...)
+	p.catchUp(kinds...)
 	cached := kube{world: w, state: func() objects { return p.cache }}
 	live := kube{world: w, state: func() objects { return w.api.objects }}
 	clusters := ceph.NewClusters(map[string]ceph.Dial{"c1": func(context.Context) (ceph.Conn, error) {
@@ -95,7 +97,39 @@ func (p *process) write(what string) error {
 }
 
 // catchUp brings caches up to date.
-func (p *process) catchUp(kinds ...string) { p.cache.catchUp(p.world.api.objects, kinds...) }
+func (p *process) catchUp(kinds ...string) { p.cache.catchUp(p.world.stripped(kinds...), kinds...) }
+
+// transforms are those of the remediator's caches, by kind: what they leave out nobody may read.
+var transforms = func() map[string]toolscache.TransformFunc {
+	all := map[string]toolscache.TransformFunc{}
+	for object, options := range remediator.CacheOptions().ByObject {
+		all[kindOf(object)] = options.Transform
+	}
+	return all
+}()
+
+// stripped are the objects of some kinds as the remediator's caches have them.
+func (w *world) stripped(kinds ...string) objects {
+	stripped := objects{}
+	for _, kind := range kinds {
+		transform := transforms[kind]
+		if transform == nil {
+			stripped[kind] = w.api.objects[kind]
+			continue
+		}
+		for _, whole := range w.api.objects[kind] {
+			if w.strips[whole] == nil {
+				one, err := transform(whole.DeepCopyObject())
+				if err != nil {
+					w.Fatal(err)
+				}
+				w.strips[whole] = one.(client.Object)
+			}
+			stripped[kind] = append(stripped[kind], w.strips[whole])
+		}
+	}
+	return stripped
+}
 
 func (p *process) lookAtVolume(name string) {
 	p.look(p.recorder, name)
