@@ -63,7 +63,7 @@ bench-recovery: packages ## Measure the recovery beside the ways without rbd-res
 	$(E2E) go run -tags $(LIBRADOS_TAGS) ./cmd/bench-recovery -runs $(RUNS)
 
 .PHONY: bench-webhook
-bench-webhook: packages ## Measure both commands beside a cluster of 5,000 nodes, as root (takes 15 minutes and 12 GiB)
+bench-webhook: packages ## Measure both commands beside a cluster of 5,000 nodes, as root (takes 15 GiB)
 	$(E2E) go run -tags $(LIBRADOS_TAGS) ./cmd/bench-webhook
 
 .PHONY: bench

@@ -16,12 +16,10 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
-	storagev1 "k8s.io/api/storage/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	kruntime "k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/serializer/protobuf"
-	"k8s.io/apimachinery/pkg/util/wait"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -69,7 +67,7 @@ func start(ctx context.Context, w world) (_ *cluster, err error) {
 	if c.admin, err = client.New(c.api.RESTConfig(), client.Options{}); err != nil {
 		return c, fmt.Errorf("making the administrator's client: %w", err)
 	}
-	for _, step := range []func(context.Context) error{c.install, c.api.StopAPIServer, c.fill, c.api.StartAPIServer, c.settled} {
+	for _, step := range []func(context.Context) error{c.install, c.api.StopAPIServer, c.fill, c.api.StartAPIServer} {
 		if err := step(ctx); err != nil {
 			return c, err
 		}
@@ -185,24 +183,7 @@ func (c *cluster) fill(ctx context.Context) error {
 		total.Add(kindTotal.Load())
 	}
 	runtime.GC()
-	progress("filled etcd with %d MB in %s", total.Load()/1_000_000, time.Since(begin).Round(time.Second))
-	return nil
-}
-
-// settled waits until the API server answers from its caches for every kind, and shows what was written.
-func (c *cluster) settled(ctx context.Context) error {
-	begin := time.Now()
-	for _, list := range []client.ObjectList{&corev1.NodeList{}, &corev1.PersistentVolumeList{}, &corev1.PersistentVolumeClaimList{}, &storagev1.VolumeAttachmentList{}, &corev1.PodList{}} {
-		var last error
-		err := wait.PollUntilContextTimeout(ctx, time.Second, 5*time.Minute, true, func(ctx context.Context) (bool, error) {
-			last = c.admin.List(ctx, list, &client.ListOptions{Limit: 1, Raw: &metav1.ListOptions{ResourceVersion: "0", Limit: 1}})
-			return last == nil, nil
-		})
-		if err != nil {
-			return fmt.Errorf("waiting for the caches of the API server: %w", errors.Join(err, last))
-		}
-	}
-	progress("the API server is ready after %s more", time.Since(begin).Round(time.Second))
+	progress("filled etcd with %d MB in %s; the API server reads it", total.Load()/1_000_000, time.Since(begin).Round(time.Second))
 	return nil
 }
 

@@ -22,7 +22,7 @@ func main() {
 	var b bench
 	flag.IntVar(&b.world.nodes, "nodes", 5_000, "nodes, as many as Kubernetes supports")
 	flag.IntVar(&b.world.claims, "claims", 100_000, "claims, each with a PersistentVolume that is attached, and a pod")
-	flag.IntVar(&b.world.pods, "pods", 150_000, "pods, as many as Kubernetes supports; those beyond the claims have no claim")
+	flag.IntVar(&b.world.pods, "pods", 120_000, "pods; those beyond the claims have no claim")
 	flag.IntVar(&b.failed, "failed", 10, "nodes that fail")
 	flag.IntVar(&b.admissions, "admissions", 20_000, "calls of the handler for each kind of pod")
 	flag.IntVar(&b.creations, "creations", 1_000, "pods created through the API server in each way")
