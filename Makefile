@@ -72,6 +72,10 @@ demo: packages ## Watch a node fail and its workloads come back elsewhere, as ro
 bench-recovery: packages ## Measure the recovery beside the ways without rbd-rescue (RUNS=10), as root
 	$(E2E) go run -tags $(LIBRADOS_TAGS) ./cmd/bench-recovery -runs $(RUNS)
 
+.PHONY: bench-webhook
+bench-webhook: packages ## Measure both commands beside a cluster of 5,000 nodes, as root (takes 15 GiB)
+	$(E2E) go run -tags $(LIBRADOS_TAGS) ./cmd/bench-webhook
+
 .PHONY: bench
 bench: ## Benchmarks of the hot paths
 	go test -run '^$$' -bench . -benchmem ./webhook

@@ -8,12 +8,9 @@ import (
 	"fmt"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
-	storagev1 "k8s.io/api/storage/v1"
 	"k8s.io/utils/clock"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 
 	"github.com/rbd-rescue/rbd-rescue/api/v1alpha1"
@@ -65,8 +62,12 @@ func Add(ctx context.Context, mgr ctrl.Manager, options Options) error {
 	if err := observe.AddIndexes(ctx, mgr.GetFieldIndexer()); err != nil {
 		return err
 	}
+	stores, err := observe.NewStores(ctx, mgr.GetCache())
+	if err != nil {
+		return err
+	}
 	observer := &observe.Observer{
-		Reader: mgr.GetClient(), Live: mgr.GetAPIReader(), Clusters: options.Clusters, Clock: options.Clock, Namespace: options.Namespace,
+		Reader: mgr.GetClient(), Live: mgr.GetAPIReader(), Stores: stores, Clusters: options.Clusters, Clock: options.Clock, Namespace: options.Namespace,
 		Settings: options.Settings,
 	}
 	announcer := announce.New(mgr.GetEventRecorder(v1alpha1.FieldManager), options.Clock)
@@ -108,40 +109,4 @@ func connectEarly(clusters *ceph.Clusters) manager.RunnableFunc {
 		}
 		return nil
 	}
-}
-
-// CacheOptions keep of each object what is read, so that the caches of a large cluster stay small. An object of these
-// caches must not be written back whole: writers send patches.
-func CacheOptions() cache.Options {
-	return cache.Options{
-		DefaultTransform: cache.TransformStripManagedFields(),
-		ByObject: map[client.Object]cache.ByObject{
-			&corev1.Pod{}:                   {Transform: stripPod},
-			&corev1.Node{}:                  {Transform: stripNode},
-			&corev1.Namespace{}:             {},
-			&corev1.PersistentVolume{}:      {},
-			&corev1.PersistentVolumeClaim{}: {},
-			&storagev1.VolumeAttachment{}:   {},
-			&storagev1.CSIDriver{}:          {},
-			&v1alpha1.NodeFence{}:           {},
-		},
-		ReaderFailOnMissingInformer: true,
-	}
-}
-
-func stripPod(object any) (any, error) {
-	if pod, ok := object.(*corev1.Pod); ok {
-		pod.ManagedFields = nil
-		pod.Spec = corev1.PodSpec{NodeName: pod.Spec.NodeName, SchedulingGates: pod.Spec.SchedulingGates, Volumes: pod.Spec.Volumes}
-		pod.Status = corev1.PodStatus{Phase: pod.Status.Phase}
-	}
-	return object, nil
-}
-
-func stripNode(object any) (any, error) {
-	if node, ok := object.(*corev1.Node); ok {
-		node.ManagedFields = nil
-		node.Status.Images = nil
-	}
-	return object, nil
 }

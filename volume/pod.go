@@ -37,18 +37,25 @@ func Finished(pod *corev1.Pod) bool {
 // Terminating tells whether Kubernetes, or a person, has decided that the pod must go.
 func Terminating(pod *corev1.Pod) bool { return pod.DeletionTimestamp != nil }
 
-// UnfencedStorage names the first of the pod's inline volumes that is storage on a network which rbd-rescue cannot fence
-// (S6), or is empty. Claims are judged by their PersistentVolume; storage that is the node's own, or is made from the
-// API, cannot be written to by two nodes.
+// UnfencedStorage names the first of the pod's inline volumes that is Unfenced, or is empty.
 func UnfencedStorage(pod *corev1.Pod) string {
 	for i := range pod.Spec.Volumes {
-		switch v := &pod.Spec.Volumes[i]; {
-		case v.PersistentVolumeClaim != nil, v.Ephemeral != nil:
-		case v.EmptyDir != nil, v.HostPath != nil, v.Image != nil:
-		case v.ConfigMap != nil, v.Secret != nil, v.DownwardAPI != nil, v.Projected != nil:
-		default:
+		if v := &pod.Spec.Volumes[i]; Unfenced(v) {
 			return v.Name
 		}
 	}
 	return ""
+}
+
+// Unfenced tells whether an inline volume of a pod is storage on a network which rbd-rescue cannot fence (S6). Claims are judged
+// by their PersistentVolume; storage that is the node's own, or is made from the API, cannot be written to by two nodes.
+func Unfenced(v *corev1.Volume) bool {
+	switch {
+	case v.PersistentVolumeClaim != nil, v.Ephemeral != nil:
+	case v.EmptyDir != nil, v.HostPath != nil, v.Image != nil:
+	case v.ConfigMap != nil, v.Secret != nil, v.DownwardAPI != nil, v.Projected != nil:
+	default:
+		return true
+	}
+	return false
 }

@@ -15,18 +15,17 @@ import (
 	"github.com/rbd-rescue/rbd-rescue/volume"
 )
 
-// CacheOptions are the informers' caches that the webhook needs: Nodes, Namespaces, VolumeAttachments, PersistentVolumes and
-// CSIDrivers, each but the last, of which there are few, stripped to the few fields that are read, so that a replica's memory stays small in a large
-// cluster. Any other kind has to be added before it is read. An object of such a cache must not be written back whole.
+// CacheOptions are the informers' caches that the webhook needs: Nodes, Namespaces and CSIDrivers, each but the last, of which
+// there are few, stripped to the few fields that are read, so that a replica's memory stays small in a large cluster; for
+// VolumeAttachments and PersistentVolumes see volumes. Any other kind has to be added before it is read. An object of such a cache
+// must not be written back whole.
 func CacheOptions() cache.Options {
 	return cache.Options{
 		DefaultTransform: cache.TransformStripManagedFields(),
 		ByObject: map[client.Object]cache.ByObject{
-			&corev1.Node{}:                {Transform: strip(stripNode)},
-			&corev1.Namespace{}:           {Transform: strip(stripNamespace)},
-			&storagev1.VolumeAttachment{}: {Transform: strip(stripVolumeAttachment)},
-			&corev1.PersistentVolume{}:    {Transform: strip(stripPersistentVolume)},
-			&storagev1.CSIDriver{}:        {},
+			&corev1.Node{}:         {Transform: strip(stripNode)},
+			&corev1.Namespace{}:    {Transform: strip(stripNamespace)},
+			&storagev1.CSIDriver{}: {},
 		},
 		ReaderFailOnMissingInformer: true,
 	}
@@ -49,8 +48,12 @@ func identity(obj client.Object) metav1.ObjectMeta {
 	}
 }
 
+// stripNode keeps volumesInUse of a node that is not Ready alone: of the others, of which there are many, nobody asks.
 func stripNode(node *corev1.Node) *corev1.Node {
-	stripped := &corev1.Node{ObjectMeta: identity(node), Status: corev1.NodeStatus{VolumesInUse: node.Status.VolumesInUse}}
+	stripped := &corev1.Node{ObjectMeta: identity(node)}
+	if !volume.Ready(node) {
+		stripped.Status.VolumesInUse = node.Status.VolumesInUse
+	}
 	for _, condition := range node.Status.Conditions {
 		if condition.Type == corev1.NodeReady {
 			condition.Message = ""
@@ -65,38 +68,5 @@ func stripNamespace(namespace *corev1.Namespace) *corev1.Namespace {
 	stripped := &corev1.Namespace{ObjectMeta: identity(namespace)}
 	stripped.Annotations = maps.Clone(namespace.Annotations)
 	maps.DeleteFunc(stripped.Annotations, func(key, _ string) bool { return !strings.HasPrefix(key, v1alpha1.AnnotationPrefix) })
-	return stripped
-}
-
-func stripVolumeAttachment(va *storagev1.VolumeAttachment) *storagev1.VolumeAttachment {
-	return &storagev1.VolumeAttachment{
-		ObjectMeta: identity(va),
-		Spec: storagev1.VolumeAttachmentSpec{
-			NodeName: va.Spec.NodeName,
-			Source:   storagev1.VolumeAttachmentSource{PersistentVolumeName: va.Spec.Source.PersistentVolumeName},
-		},
-		Status: storagev1.VolumeAttachmentStatus{Attached: va.Status.Attached},
-	}
-}
-
-// stripPersistentVolume keeps the name alone of a volume that is not RBD's.
-func stripPersistentVolume(pv *corev1.PersistentVolume) *corev1.PersistentVolume {
-	stripped := &corev1.PersistentVolume{ObjectMeta: identity(pv)}
-	if !volume.IsRBD(pv) {
-		return stripped
-	}
-	if pv.Spec.CSI != nil {
-		stripped.Spec.CSI = &corev1.CSIPersistentVolumeSource{Driver: pv.Spec.CSI.Driver, VolumeHandle: pv.Spec.CSI.VolumeHandle}
-	}
-	if pv.Spec.RBD != nil {
-		stripped.Spec.RBD = &corev1.RBDPersistentVolumeSource{CephMonitors: pv.Spec.RBD.CephMonitors, RBDPool: pv.Spec.RBD.RBDPool, RBDImage: pv.Spec.RBD.RBDImage}
-	}
-	stripped.Annotations = maps.Clone(pv.Annotations)
-	maps.DeleteFunc(stripped.Annotations, func(key, _ string) bool { return key != v1alpha1.AnnotationClients && key != volume.AnnotationMigrated })
-	stripped.Spec.AccessModes = pv.Spec.AccessModes
-	stripped.Status.Phase = pv.Status.Phase
-	if ref := pv.Spec.ClaimRef; ref != nil {
-		stripped.Spec.ClaimRef = &corev1.ObjectReference{Namespace: ref.Namespace, Name: ref.Name}
-	}
 	return stripped
 }

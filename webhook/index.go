@@ -23,8 +23,7 @@ import (
 // index keeps the held volumes ready for admission. It works only when a node has failed: what a failed node has is looked up
 // by the node's name, and the result is kept until the node is Ready again, or gone with all that it had.
 type index struct {
-	// reader reads Nodes, VolumeAttachments by node, PersistentVolumes and CSIDrivers from the informers' caches.
-	reader client.Reader
+	reader reader
 
 	// refreshing serialises the writers. It is kept while the caches are read, so that an older view of a node never
 	// takes the place of a newer one.
@@ -36,7 +35,13 @@ type index struct {
 	held atomic.Pointer[volume.HeldClaims]
 }
 
-func newIndex(reader client.Reader) *index {
+// reader reads Nodes, VolumeAttachments by node, PersistentVolumes and CSIDrivers, without a call of the API.
+type reader interface {
+	client.Reader
+	NodesWithAttachments(ctx context.Context) ([]string, error)
+}
+
+func newIndex(reader reader) *index {
 	return &index{reader: reader, byNode: map[string]volume.HeldClaims{}}
 }
 
@@ -65,13 +70,13 @@ func (x *index) fill(ctx context.Context) error {
 	if err := x.reader.List(ctx, &nodes); err != nil {
 		return fmt.Errorf("listing nodes: %w", err)
 	}
-	var attachments storagev1.VolumeAttachmentList
-	if err := x.reader.List(ctx, &attachments); err != nil {
-		return fmt.Errorf("listing VolumeAttachments: %w", err)
+	attached, err := x.reader.NodesWithAttachments(ctx)
+	if err != nil {
+		return fmt.Errorf("finding the nodes with VolumeAttachments: %w", err)
 	}
 	inTrouble := map[string]bool{}
-	for i := range attachments.Items { // also those of nodes that are gone
-		inTrouble[attachments.Items[i].Spec.NodeName] = true
+	for _, name := range attached { // also those that are gone
+		inTrouble[name] = true
 	}
 	for i := range nodes.Items {
 		inTrouble[nodes.Items[i].Name] = !volume.Ready(&nodes.Items[i])

@@ -2,7 +2,10 @@ package webhook
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"maps"
+	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -10,44 +13,118 @@ import (
 	storagev1 "k8s.io/api/storage/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	toolscache "k8s.io/client-go/tools/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
+	"github.com/rbd-rescue/rbd-rescue/api/v1alpha1"
 	"github.com/rbd-rescue/rbd-rescue/volume"
 )
 
-// cluster is an in-memory cluster with the indexes that the cache has, of objects as the cache's transforms leave them.
+// cluster is an in-memory cluster that is asked as the index asks; Nodes are as the cache's transform leaves them.
 func cluster(objects ...client.Object) client.WithWatch {
-	builder := fake.NewClientBuilder()
-	for field, values := range attachmentFields {
-		builder = builder.WithIndex(&storagev1.VolumeAttachment{}, field, values)
-	}
-	for field, values := range volumeFields {
-		builder = builder.WithIndex(&corev1.PersistentVolume{}, field, values)
-	}
+	builder := fake.NewClientBuilder().
+		WithIndex(&storagev1.VolumeAttachment{}, fieldNode, func(obj client.Object) []string {
+			return []string{obj.(*storagev1.VolumeAttachment).Spec.NodeName}
+		}).
+		WithIndex(&corev1.PersistentVolume{}, fieldUniqueName, func(obj client.Object) []string {
+			v, _ := volume.Parse(obj.(*corev1.PersistentVolume))
+			return []string{v.UniqueName}
+		}).
+		WithIndex(&corev1.PersistentVolume{}, fieldRecordedNode, func(obj client.Object) []string {
+			var record v1alpha1.ClientRecord
+			_ = json.Unmarshal([]byte(obj.GetAnnotations()[v1alpha1.AnnotationClients]), &record)
+			return slices.Collect(maps.Keys(record))
+		})
 	for _, obj := range objects {
-		builder = builder.WithObjects(stripped(obj))
+		if node, is := obj.(*corev1.Node); is {
+			obj = stripNode(node)
+		}
+		builder = builder.WithObjects(obj)
 	}
 	return builder.Build()
 }
 
-func stripped(obj client.Object) client.Object {
-	switch obj := obj.(type) {
-	case *corev1.Node:
-		return stripNode(obj)
-	case *corev1.PersistentVolume:
-		return stripPersistentVolume(obj)
-	case *storagev1.VolumeAttachment:
-		return stripVolumeAttachment(obj)
-	default:
-		return obj
+// whole answers from whole objects.
+type whole struct{ client.Reader }
+
+func (w whole) NodesWithAttachments(ctx context.Context) ([]string, error) {
+	var list storagev1.VolumeAttachmentList
+	err := w.List(ctx, &list)
+	var nodes []string
+	for _, va := range list.Items {
+		nodes = append(nodes, va.Spec.NodeName)
+	}
+	return nodes, err
+}
+
+// kept answers from what is kept of the volumes, as a replica does.
+type kept struct {
+	*volumes
+
+	changed []string // nodes, since the last look
+}
+
+// keep reads what a cluster has, as a reflector does at its start.
+func keep(t *testing.T, c client.Client) *kept {
+	t.Helper()
+	k := &kept{volumes: newVolumes(c)}
+	attachments, pvs := listed(t, c)
+	vs, as := k.stores()
+	if err := errors.Join(as.Replace(attachments, ""), vs.Replace(pvs, "")); err != nil {
+		t.Fatal(err)
+	}
+	if !k.waitForSync(t.Context()) {
+		t.Fatal("not synced")
+	}
+	k.changed = nil
+	return k
+}
+
+func (k *kept) stores() (*volumeStore, *attachmentStore) {
+	changed := func(nodes ...string) { k.changed = append(k.changed, nodes...) }
+	return &volumeStore{k.volumes, changed}, &attachmentStore{k.volumes, changed}
+}
+
+func listed(t *testing.T, c client.Client) (attachments, pvs []any) {
+	t.Helper()
+	var attachmentList storagev1.VolumeAttachmentList
+	var volumeList corev1.PersistentVolumeList
+	if err := errors.Join(c.List(t.Context(), &attachmentList), c.List(t.Context(), &volumeList)); err != nil {
+		t.Fatal(err)
+	}
+	for i := range attachmentList.Items {
+		attachments = append(attachments, &attachmentList.Items[i])
+	}
+	for i := range volumeList.Items {
+		pvs = append(pvs, &volumeList.Items[i])
+	}
+	return attachments, pvs
+}
+
+// follow hears, one after the other, of all that a cluster has lost and of all that it has.
+func (k *kept) follow(t *testing.T, c client.Client, attachmentsBefore, pvsBefore []any) {
+	t.Helper()
+	attachments, pvs := listed(t, c)
+	vs, as := k.stores()
+	for store, lists := range map[toolscache.ReflectorStore][2][]any{as: {attachmentsBefore, attachments}, vs: {pvsBefore, pvs}} {
+		for _, o := range lists[0] {
+			if err := store.Delete(o); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, o := range lists[1] {
+			if err := errors.Join(store.Add(o), store.Update(o)); err != nil {
+				t.Fatal(err)
+			}
+		}
 	}
 }
 
-func filledIndex(t *testing.T, reader client.Reader) *index {
+func filledIndex(t *testing.T, reader reader) *index {
 	t.Helper()
 	x := newIndex(reader)
 	if err := x.fill(t.Context()); err != nil {
@@ -162,14 +239,16 @@ func TestFillFindsWhatFailedNodesHold(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			wantHeld(t, filledIndex(t, cluster(test.cluster...)), test.want)
+			c := cluster(test.cluster...)
+			wantHeld(t, filledIndex(t, whole{c}), test.want)
+			wantHeld(t, filledIndex(t, keep(t, c)), test.want)
 		})
 	}
 }
 
 func TestNothingIsKnownBeforeTheFirstFill(t *testing.T) {
 	t.Parallel()
-	x := newIndex(cluster(failedNode("node-a"), attachment("pv-0", "node-a"), persistentVolume("pv-0", rbdDriver, "shop", "data-0")))
+	x := newIndex(whole{cluster(failedNode("node-a"), attachment("pv-0", "node-a"), persistentVolume("pv-0", rbdDriver, "shop", "data-0"))})
 	lookAgain(t, x, "node-a") // an early event: other failed nodes are not known yet
 	if _, known := x.Held(); known {
 		t.Error("the index claims to know all held volumes before it was filled")
@@ -249,41 +328,29 @@ func TestIndexFollowsTheCluster(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			c := cluster(test.cluster...)
-			x := filledIndex(t, c)
-			wantHeld(t, x, test.before)
+			k := keep(t, c)
+			ofWhole, ofKept := filledIndex(t, whole{c}), filledIndex(t, k)
+			wantHeld(t, ofWhole, test.before)
+			wantHeld(t, ofKept, test.before)
+			attachments, pvs := listed(t, c)
 			if err := test.change(t.Context(), c); err != nil {
 				t.Fatal(err)
 			}
-			lookAgain(t, x, "node-a")
-			wantHeld(t, x, test.after)
+			k.follow(t, c, attachments, pvs)
+			lookAgain(t, ofWhole, "node-a")
+			lookAgain(t, ofKept, "node-a")
+			wantHeld(t, ofWhole, test.after)
+			wantHeld(t, ofKept, test.after)
 		})
 	}
 }
 
-func TestWhichEventsBringANodeBack(t *testing.T) {
+func TestWhichNodesAreLookedAtWhenTheirVolumesChange(t *testing.T) {
 	t.Parallel()
-	c := cluster(
-		failedNode("node-a"), failedNode("node-b"), readyNode("node-c"),
-		attachment("pv-0", "node-a"), attachment("pv-0", "node-b"), attachment("pv-0", "node-c"), attachment("pv-1", "node-c"),
-	)
-	x := newIndex(c)
-	for name, test := range map[string]struct {
-		got  []reconcile.Request
-		want []string
-	}{
-		"an attachment to a failed node":               {x.nodeOfAttachment(t.Context(), attachment("pv-9", "node-a")), []string{"node-a"}},
-		"not an attachment to a Ready node":            {x.nodeOfAttachment(t.Context(), attachment("pv-9", "node-c")), nil},
-		"an attachment to a node that is gone":         {x.nodeOfAttachment(t.Context(), attachment("pv-9", "node-z")), []string{"node-z"}},
-		"a volume that failed nodes have attached":     {x.nodesOfVolume(t.Context(), persistentVolume("pv-0", rbdDriver, "", "")), []string{"node-a", "node-b"}},
-		"not a volume that only a Ready node attached": {x.nodesOfVolume(t.Context(), persistentVolume("pv-1", rbdDriver, "", "")), nil},
-		"not a volume that is not attached":            {x.nodesOfVolume(t.Context(), persistentVolume("pv-2", rbdDriver, "", "")), nil},
-	} {
-		var got []string
-		for _, request := range test.got {
-			got = append(got, request.Name)
-		}
-		if diff := cmp.Diff(test.want, got); diff != "" {
-			t.Errorf("%s: -want +got:\n%s", name, diff)
+	x := newIndex(whole{cluster(failedNode("node-a"), node("node-b", corev1.ConditionFalse), readyNode("node-c"))})
+	for name, want := range map[string]bool{"node-a": true, "node-b": true, "node-c": false, "one that is gone": true} {
+		if got := x.inTrouble(t.Context(), name); got != want {
+			t.Errorf("%s: %v, want %v", name, got, want)
 		}
 	}
 }
@@ -301,8 +368,6 @@ func TestWhichNodeChangesAreLookedAt(t *testing.T) {
 		"not what happens to a Ready node":           {nodesInTrouble.Update(event.UpdateEvent{ObjectOld: readyNode("a"), ObjectNew: readyNode("a")}), false},
 		"a node whose kubelet is not Ready any more": {nodesInTrouble.Update(event.UpdateEvent{ObjectOld: readyNode("a"), ObjectNew: node("a", corev1.ConditionFalse)}), true},
 		"a node that is deleted":                     {nodesInTrouble.Delete(event.DeleteEvent{Object: readyNode("a")}), true},
-		"a volume that is bound":                     {claimChanges.Update(event.UpdateEvent{ObjectOld: &corev1.PersistentVolume{}, ObjectNew: persistentVolume("a", rbdDriver, "b", "c")}), true},
-		"not the record that is written on a volume": {claimChanges.Update(event.UpdateEvent{ObjectOld: persistentVolume("a", rbdDriver, "b", "c"), ObjectNew: recordedOn(persistentVolume("a", rbdDriver, "b", "c"), "a")}), false},
 	} {
 		if test.got != test.want {
 			t.Errorf("%s: %v, want %v", name, test.got, test.want)
@@ -312,16 +377,9 @@ func TestWhichNodeChangesAreLookedAt(t *testing.T) {
 
 func TestNoAttachmentOrVolumeIsLookedUpWhileNoNodeHasFailed(t *testing.T) {
 	t.Parallel()
-	filled := false
 	nodesOnly := interceptor.NewClient(cluster(readyNode("node-a"), attachment("pv-0", "node-a")), interceptor.Funcs{
 		List: func(ctx context.Context, c client.WithWatch, list client.ObjectList, opts ...client.ListOption) error {
-			switch list.(type) {
-			case *corev1.NodeList:
-			case *storagev1.VolumeAttachmentList:
-				if filled { // the first fill looks for nodes that are gone
-					t.Errorf("listed %T", list)
-				}
-			default:
+			if _, ok := list.(*corev1.NodeList); !ok {
 				t.Errorf("listed %T", list)
 			}
 			return c.List(ctx, list, opts...)
@@ -333,10 +391,16 @@ func TestNoAttachmentOrVolumeIsLookedUpWhileNoNodeHasFailed(t *testing.T) {
 			return c.Get(ctx, key, obj, opts...)
 		},
 	})
-	x := filledIndex(t, nodesOnly)
-	filled = true
+	x := filledIndex(t, withoutAttachments{nodesOnly})
 	lookAgain(t, x, "node-a")
 	wantHeld(t, x, volume.HeldClaims{})
+}
+
+// withoutAttachments names the nodes that have some without a look at these.
+type withoutAttachments struct{ client.Reader }
+
+func (withoutAttachments) NodesWithAttachments(context.Context) ([]string, error) {
+	return []string{"node-a"}, nil
 }
 
 func TestAFailedReadChangesNothing(t *testing.T) {
@@ -359,7 +423,7 @@ func TestAFailedReadChangesNothing(t *testing.T) {
 				return errors.Join(fail(obj), c.Get(ctx, key, obj, opts...))
 			},
 		})
-	x := filledIndex(t, c)
+	x := filledIndex(t, whole{c})
 	for name, kind := range map[string]func(any) bool{
 		"node":        func(obj any) bool { _, ok := obj.(*corev1.Node); return ok },
 		"attachments": func(obj any) bool { _, ok := obj.(*storagev1.VolumeAttachmentList); return ok },
@@ -380,7 +444,7 @@ func TestWhatIsPublishedIsNeverChanged(t *testing.T) {
 	t.Parallel()
 	c := cluster(failedNode("node-a"), failedNode("node-b"),
 		attachment("pv-0", "node-a"), attachment("pv-0", "node-b"), persistentVolume("pv-0", rbdDriver, "shop", "data-0"))
-	x := filledIndex(t, c)
+	x := filledIndex(t, whole{c})
 	before, _ := x.Held()
 	done := make(chan struct{})
 	go func() { // an admission that reads while the index changes; the race detector watches
@@ -409,7 +473,6 @@ func TestWhatIsPublishedIsNeverChanged(t *testing.T) {
 
 func TestTransformsKeepOnlyWhatIsRead(t *testing.T) {
 	t.Parallel()
-	pv := "pv-0"
 	full := metav1.ObjectMeta{
 		Name: "x", UID: "u", ResourceVersion: "7", Labels: map[string]string{"a": "b"},
 		Annotations: map[string]string{"rbd-rescue.io/mode": "rescue", "rbd-rescue.io/clients": "{}", "other": "text"}, Finalizers: []string{"f"},
@@ -417,8 +480,6 @@ func TestTransformsKeepOnlyWhatIsRead(t *testing.T) {
 	lean := metav1.ObjectMeta{Name: "x", UID: "u", ResourceVersion: "7"}
 	leanNamespace := lean
 	leanNamespace.Annotations = map[string]string{"rbd-rescue.io/mode": "rescue", "rbd-rescue.io/clients": "{}"}
-	leanVolume := lean
-	leanVolume.Annotations = map[string]string{"rbd-rescue.io/clients": "{}"}
 	ready := corev1.NodeCondition{Type: corev1.NodeReady, Status: corev1.ConditionUnknown, Reason: "NodeStatusUnknown"}
 
 	for name, test := range map[string]struct {
@@ -434,35 +495,15 @@ func TestTransformsKeepOnlyWhatIsRead(t *testing.T) {
 				Conditions: []corev1.NodeCondition{ready}, VolumesInUse: []corev1.UniqueVolumeName{"v"},
 			}},
 		},
+		"Node that is Ready": {
+			got: stripNode(&corev1.Node{ObjectMeta: full, Status: corev1.NodeStatus{
+				VolumesInUse: []corev1.UniqueVolumeName{"v"}, Conditions: []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue}},
+			}}),
+			want: &corev1.Node{ObjectMeta: lean, Status: corev1.NodeStatus{Conditions: []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue}}}},
+		},
 		"Namespace": {
 			got:  stripNamespace(&corev1.Namespace{ObjectMeta: full, Spec: corev1.NamespaceSpec{Finalizers: []corev1.FinalizerName{"f"}}}),
 			want: &corev1.Namespace{ObjectMeta: leanNamespace},
-		},
-		"VolumeAttachment": {
-			got: stripVolumeAttachment(&storagev1.VolumeAttachment{ObjectMeta: full,
-				Spec:   storagev1.VolumeAttachmentSpec{Attacher: "a", NodeName: "n", Source: storagev1.VolumeAttachmentSource{PersistentVolumeName: &pv}},
-				Status: storagev1.VolumeAttachmentStatus{Attached: true, AttachmentMetadata: map[string]string{"a": "b"}}}),
-			want: &storagev1.VolumeAttachment{ObjectMeta: lean,
-				Spec:   storagev1.VolumeAttachmentSpec{NodeName: "n", Source: storagev1.VolumeAttachmentSource{PersistentVolumeName: &pv}},
-				Status: storagev1.VolumeAttachmentStatus{Attached: true}},
-		},
-		"PersistentVolume of RBD": {
-			got: stripPersistentVolume(&corev1.PersistentVolume{ObjectMeta: full,
-				Spec: corev1.PersistentVolumeSpec{
-					StorageClassName: "s", ClaimRef: &corev1.ObjectReference{Namespace: "n", Name: "c", UID: "u"},
-					PersistentVolumeSource: corev1.PersistentVolumeSource{CSI: &corev1.CSIPersistentVolumeSource{Driver: rbdDriver, VolumeHandle: "h"}},
-				},
-				Status: corev1.PersistentVolumeStatus{Phase: corev1.VolumeBound, Message: "m"}}),
-			want: &corev1.PersistentVolume{ObjectMeta: leanVolume,
-				Spec: corev1.PersistentVolumeSpec{
-					ClaimRef:               &corev1.ObjectReference{Namespace: "n", Name: "c"},
-					PersistentVolumeSource: corev1.PersistentVolumeSource{CSI: &corev1.CSIPersistentVolumeSource{Driver: rbdDriver, VolumeHandle: "h"}},
-				},
-				Status: corev1.PersistentVolumeStatus{Phase: corev1.VolumeBound}},
-		},
-		"PersistentVolume of another driver": {
-			got:  stripPersistentVolume(&corev1.PersistentVolume{ObjectMeta: full, Spec: corev1.PersistentVolumeSpec{PersistentVolumeSource: corev1.PersistentVolumeSource{NFS: &corev1.NFSVolumeSource{}}}}),
-			want: &corev1.PersistentVolume{ObjectMeta: lean},
 		},
 	} {
 		if diff := cmp.Diff(test.want, test.got); diff != "" {

@@ -50,25 +50,12 @@ func Add(ctx context.Context, mgr ctrl.Manager, opts Options) error {
 	if err := opts.Validate(); err != nil {
 		return err
 	}
-	// Every informer is made here, before the manager starts: the first fill waits for those that there are, and the
-	// controller would make its own only while it starts. Namespaces have no controller at all.
-	for obj := range CacheOptions().ByObject {
-		if _, err := mgr.GetCache().GetInformer(ctx, obj, cache.BlockUntilSynced(false)); err != nil {
-			return fmt.Errorf("watching %T: %w", obj, err)
-		}
-	}
-	x := newIndex(mgr.GetCache())
-	if err := x.watch(ctx, mgr); err != nil {
-		return fmt.Errorf("watching for held volumes: %w", err)
-	}
-	if err := mgr.Add(&firstFill{index: x, cache: mgr.GetCache()}); err != nil {
-		return fmt.Errorf("adding the first fill of the held volumes: %w", err)
+	handlers, err := Handlers(ctx, mgr)
+	if err != nil {
+		return err
 	}
 	server := newServer(opts)
-	for path, handler := range map[string]admission.Handler{
-		PodPath:       &podHandler{held: x, namespaces: mgr.GetCache()},
-		NamespacePath: namespaceHandler{},
-	} {
+	for path, handler := range handlers {
 		server.Register(path, &admission.Webhook{
 			Handler: handler,
 			// The default one builds a logger for each request, which costs more than the rest of an idle admission.
@@ -78,13 +65,36 @@ func Add(ctx context.Context, mgr ctrl.Manager, opts Options) error {
 	if err := mgr.Add(server); err != nil {
 		return fmt.Errorf("adding the webhook server: %w", err)
 	}
-	if err := mgr.AddReadyzCheck("held-volumes", x.ready); err != nil {
-		return fmt.Errorf("adding a readiness check: %w", err)
-	}
 	if err := mgr.AddReadyzCheck("webhook-server", server.StartedChecker()); err != nil {
 		return fmt.Errorf("adding a readiness check: %w", err)
 	}
 	return nil
+}
+
+// Handlers are what the server serves, by path; the manager keeps what they know up to date.
+func Handlers(ctx context.Context, mgr ctrl.Manager) (map[string]admission.Handler, error) {
+	// Every informer is made here, before the manager starts: the first fill waits for those that there are, and the
+	// controller would make its own only while it starts. Namespaces have no controller at all.
+	for obj := range CacheOptions().ByObject {
+		if _, err := mgr.GetCache().GetInformer(ctx, obj, cache.BlockUntilSynced(false)); err != nil {
+			return nil, fmt.Errorf("watching %T: %w", obj, err)
+		}
+	}
+	volumes := newVolumes(mgr.GetCache())
+	x := newIndex(volumes)
+	if err := x.watch(mgr, volumes); err != nil {
+		return nil, fmt.Errorf("watching for held volumes: %w", err)
+	}
+	if err := mgr.Add(&firstFill{index: x, volumes: volumes, cache: mgr.GetCache()}); err != nil {
+		return nil, fmt.Errorf("adding the first fill of the held volumes: %w", err)
+	}
+	if err := mgr.AddReadyzCheck("held-volumes", x.ready); err != nil {
+		return nil, fmt.Errorf("adding a readiness check: %w", err)
+	}
+	return map[string]admission.Handler{
+		PodPath:       &podHandler{held: x, namespaces: mgr.GetCache()},
+		NamespacePath: namespaceHandler{},
+	}, nil
 }
 
 func newServer(opts Options) crwebhook.Server {
@@ -106,15 +116,16 @@ func (x *index) ready(*http.Request) error {
 
 // firstFill fills the index once all caches have synced.
 type firstFill struct {
-	index *index
-	cache interface {
+	index   *index
+	volumes *volumes
+	cache   interface {
 		WaitForCacheSync(ctx context.Context) bool
 	}
 }
 
 // Start fills the index and returns.
 func (f *firstFill) Start(ctx context.Context) error {
-	if !f.cache.WaitForCacheSync(ctx) {
+	if !f.cache.WaitForCacheSync(ctx) || !f.volumes.waitForSync(ctx) {
 		return nil // the manager is stopping
 	}
 	if err := f.index.fill(ctx); err != nil {

@@ -4,8 +4,8 @@ package detector
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -27,6 +27,10 @@ import (
 // reconcileTimeout bounds one look at a node.
 const reconcileTimeout = 30 * time.Second
 
+// nodesInTrouble is what is reconciled after an event of a pod, an attachment or a namespace: it matters only while a node has
+// failed. Which have is not asked for each event: at the start there are hundreds of thousands, which here become one.
+var nodesInTrouble = reconcile.Request{}
+
 // Controller looks at failed nodes.
 type Controller struct {
 	Client    client.Client
@@ -38,12 +42,14 @@ type Controller struct {
 
 // AddTo wires the controller's watches: a change of a node, or of anything that may make its volumes wanted.
 func (c *Controller) AddTo(mgr ctrl.Manager) error {
-	failed := handler.EnqueueRequestsFromMapFunc(c.nodesInTrouble)
+	inTrouble := handler.EnqueueRequestsFromMapFunc(func(context.Context, client.Object) []reconcile.Request {
+		return []reconcile.Request{nodesInTrouble}
+	})
 	err := ctrl.NewControllerManagedBy(mgr).Named("detector").
 		For(&corev1.Node{}).
-		Watches(&corev1.Pod{}, failed).
-		Watches(&storagev1.VolumeAttachment{}, failed).
-		Watches(&corev1.Namespace{}, failed).
+		Watches(&corev1.Pod{}, inTrouble).
+		Watches(&storagev1.VolumeAttachment{}, inTrouble).
+		Watches(&corev1.Namespace{}, inTrouble).
 		Watches(&v1alpha1.NodeFence{}, handler.EnqueueRequestsFromMapFunc(func(_ context.Context, o client.Object) []reconcile.Request {
 			return []reconcile.Request{{NamespacedName: types.NamespacedName{Name: o.(*v1alpha1.NodeFence).Spec.NodeName}}}
 		})).
@@ -57,10 +63,8 @@ func (c *Controller) AddTo(mgr ctrl.Manager) error {
 	return nil
 }
 
-// Reconcile looks at one node.
+// Reconcile looks at one node, or at all that are in trouble.
 func (c *Controller) Reconcile(ctx context.Context, request reconcile.Request) (reconcile.Result, error) {
-	ctx, cancel := context.WithTimeout(ctx, reconcileTimeout)
-	defer cancel()
 	troubled, err := c.Observer.NodesInTrouble(ctx)
 	if err != nil {
 		return reconcile.Result{}, err
@@ -68,38 +72,40 @@ func (c *Controller) Reconcile(ctx context.Context, request reconcile.Request) (
 	if err := c.measure(ctx, troubled); err != nil {
 		return reconcile.Result{}, err
 	}
-	if !slices.Contains(troubled, request.Name) {
-		return reconcile.Result{}, nil
+	var result reconcile.Result
+	var failed []error // one node that cannot be looked at must not hold up the others
+	for _, name := range troubled {
+		if request != nodesInTrouble && request.Name != name {
+			continue
+		}
+		wait, err := c.look(ctx, name)
+		failed = append(failed, err)
+		if wait > 0 && (result.RequeueAfter == 0 || wait < result.RequeueAfter) {
+			result.RequeueAfter = wait
+		}
 	}
-	snapshot, err := c.Observer.Node(ctx, request.Name)
+	return result, errors.Join(failed...)
+}
+
+// look makes a NodeFence for a node in trouble if there has to be one, or says when to look again.
+func (c *Controller) look(ctx context.Context, name string) (time.Duration, error) {
+	ctx, cancel := context.WithTimeout(ctx, reconcileTimeout)
+	defer cancel()
+	snapshot, err := c.Observer.Node(ctx, name)
 	if err != nil {
-		return reconcile.Result{}, fmt.Errorf("observing node %s: %w", request.Name, err)
+		return 0, fmt.Errorf("observing node %s: %w", name, err)
 	}
 	verdict := plan.Detect(snapshot)
-	c.unfenced.note(request.Name, verdict)
+	c.unfenced.note(name, verdict)
 	c.Announcer.Announce(verdict.Events...)
 	log := ctrl.LoggerFrom(ctx)
 	if verdict.Create == nil {
-		log.V(1).Info("Making no NodeFence", "node", request.Name, "reason", verdict.Why)
-		return reconcile.Result{RequeueAfter: verdict.Wait}, nil
+		log.V(1).Info("Making no NodeFence", "node", name, "reason", verdict.Why)
+		return verdict.Wait, nil
 	}
-	log.Info("Making a NodeFence", "node", request.Name, "nodefence", verdict.Create.Name, "reason", verdict.Create.Spec.Reason)
+	log.Info("Making a NodeFence", "node", name, "nodefence", verdict.Create.Name, "reason", verdict.Create.Spec.Reason)
 	if err := c.Client.Create(ctx, verdict.Create); client.IgnoreAlreadyExists(err) != nil {
-		return reconcile.Result{}, fmt.Errorf("making NodeFence %s: %w", verdict.Create.Name, err)
+		return 0, fmt.Errorf("making NodeFence %s: %w", verdict.Create.Name, err)
 	}
-	return reconcile.Result{}, nil
-}
-
-// nodesInTrouble: a pod, an attachment or a namespace matters only while a node has failed, and then to few.
-func (c *Controller) nodesInTrouble(ctx context.Context, _ client.Object) []reconcile.Request {
-	names, err := c.Observer.NodesInTrouble(ctx)
-	if err != nil {
-		ctrl.LoggerFrom(ctx).Error(err, "Finding failed nodes")
-		return nil
-	}
-	requests := make([]reconcile.Request, len(names))
-	for i, name := range names {
-		requests[i].Name = name
-	}
-	return requests
+	return 0, nil
 }

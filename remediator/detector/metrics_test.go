@@ -1,7 +1,6 @@
 package detector
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"testing"
@@ -28,13 +27,6 @@ import (
 )
 
 var now = time.Date(2026, 11, 23, 3, 0, 0, 0, time.UTC)
-
-type fakeIndexer struct{ *fake.ClientBuilder }
-
-func (f fakeIndexer) IndexField(_ context.Context, o client.Object, field string, values client.IndexerFunc) error {
-	f.WithIndex(o, field, values)
-	return nil
-}
 
 // objects are three nodes, of which failed have failed, and a volume of node-0 that a pod elsewhere waits for.
 func objects(failed int) []client.Object {
@@ -86,7 +78,8 @@ func objects(failed int) []client.Object {
 	return list
 }
 
-func newController(t *testing.T, objects []client.Object) *Controller {
+// beside is a detector beside these objects.
+func beside(t *testing.T, objects []client.Object) *Controller {
 	t.Helper()
 	scheme := runtime.NewScheme()
 	if err := errors.Join(clientgoscheme.AddToScheme(scheme), v1alpha1.AddToScheme(scheme)); err != nil {
@@ -99,12 +92,12 @@ func newController(t *testing.T, objects []client.Object) *Controller {
 	api, clock := builder.Build(), clocktesting.NewFakePassiveClock(now)
 	return &Controller{
 		Client: api, Announcer: announce.New(events.NewFakeRecorder(100), clock), Observer: &observe.Observer{
-			Reader: api, Clock: clock, Namespace: "rbd-rescue", Settings: plan.Settings{MaxFailedNodes: intstr.FromInt32(1)},
+			Reader: api, Live: api, Clock: clock, Namespace: "rbd-rescue", Settings: plan.Settings{MaxFailedNodes: intstr.FromInt32(1)},
 		},
 	}
 }
 
-func (c *Controller) look(t *testing.T, nodes ...string) {
+func looksAt(t *testing.T, c *Controller, nodes ...string) {
 	t.Helper()
 	for _, node := range nodes {
 		if _, err := c.Reconcile(t.Context(), reconcile.Request{NamespacedName: client.ObjectKey{Name: node}}); err != nil {
@@ -164,44 +157,44 @@ func check(t *testing.T, when string, want gauges) {
 }
 
 func TestTheBreakerIsMeasuredUntilItCloses(t *testing.T) {
-	c := newController(t, objects(2))
-	c.look(t, "node-0", "node-1")
+	c := beside(t, objects(2))
+	looksAt(t, c, "node-0", "node-1")
 	check(t, "two of three have failed", gauges{failed: 2, breaker: 1, unfenced: map[string]float64{"BreakerOpen": 1}})
 	ready := func(node *corev1.Node) { node.Status.Conditions[0].Status = corev1.ConditionTrue }
 	change(t, c, &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "node-0"}}, ready)
-	c.look(t, "node-0") // nothing looks at node-1, which is silent
+	looksAt(t, c, "node-0") // nothing looks at node-1, which is silent
 	check(t, "one is back", gauges{failed: 1})
 	change(t, c, &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "node-1"}}, ready)
-	c.look(t, "node-1")
+	looksAt(t, c, "node-1")
 	check(t, "both are back", gauges{})
 }
 
 func TestANodeThatSaysThatItIsNotReadyIsMeasured(t *testing.T) {
-	c := newController(t, objects(1))
+	c := beside(t, objects(1))
 	change(t, c, &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "node-0"}}, func(node *corev1.Node) {
 		node.Status.Conditions[0].Status = corev1.ConditionFalse
 	})
-	c.look(t, "node-0")
+	looksAt(t, c, "node-0")
 	check(t, "its kubelet answers", gauges{notReady: 1})
 }
 
 func TestAPauseIsMeasuredBeforeAnyNodeFails(t *testing.T) {
 	pause := func(o client.Object) { o.SetAnnotations(map[string]string{v1alpha1.AnnotationPaused: "true"}) }
-	c := newController(t, objects(0))
+	c := beside(t, objects(0))
 	change(t, c, &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "node-1"}}, func(o *corev1.Node) { pause(o) })
-	c.look(t, "node-1")
+	looksAt(t, c, "node-1")
 	check(t, "a node is paused", gauges{pausedNodes: 1})
 	change(t, c, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "rbd-rescue"}}, func(o *corev1.Namespace) { pause(o) })
-	c.look(t, "node-1")
+	looksAt(t, c, "node-1")
 	check(t, "all is paused", gauges{paused: 1, pausedNodes: 1})
 }
 
 func TestANodeThatIsNotFencedThoughItsVolumesAreWantedIsMeasured(t *testing.T) {
-	c := newController(t, objects(1))
+	c := beside(t, objects(1))
 	change(t, c, &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "node-0"}}, func(node *corev1.Node) { node.Status.NodeInfo.BootID = "" })
-	c.look(t, "node-0")
+	looksAt(t, c, "node-0")
 	check(t, "nothing tells its boot", gauges{failed: 1, unfenced: map[string]float64{"FenceRefused": 1}})
 	change(t, c, &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "node-0"}}, func(node *corev1.Node) { node.Status.NodeInfo.BootID = "boot-0" })
-	c.look(t, "node-0")
+	looksAt(t, c, "node-0")
 	check(t, "it is fenced", gauges{failed: 1})
 }

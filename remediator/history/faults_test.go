@@ -297,11 +297,13 @@ func (w *world) lift(nf *v1alpha1.NodeFence) {
 
 // looks is one look of one controller, through caches as old as they are.
 func (w *world) looks(t *rapid.T) {
-	switch rapid.SampledFrom([]string{"volume", "node", "flags", "fence", "fence"}).Draw(t, "at") {
+	switch rapid.SampledFrom([]string{"volume", "node", "nodes in trouble", "flags", "fence", "fence"}).Draw(t, "at") {
 	case "volume":
 		w.process.lookAtVolume(volumeOf(rapid.SampledFrom(claims()).Draw(t, "claim")))
 	case "node":
 		w.process.lookAtNode(w.anyMachine(t).name)
+	case "nodes in trouble":
+		w.process.lookAtNode("")
 	case "flags":
 		w.process.lookAtFlags()
 	case "fence":

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	toolscache "k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/tools/events"
 	"k8s.io/utils/clock"
 	"pgregory.net/rapid"
@@ -24,6 +25,7 @@ import (
 	"github.com/rbd-rescue/rbd-rescue/api/v1alpha1"
 	"github.com/rbd-rescue/rbd-rescue/ceph"
 	"github.com/rbd-rescue/rbd-rescue/ceph/cephtest"
+	"github.com/rbd-rescue/rbd-rescue/remediator"
 	"github.com/rbd-rescue/rbd-rescue/remediator/announce"
 	"github.com/rbd-rescue/rbd-rescue/remediator/detector"
 	"github.com/rbd-rescue/rbd-rescue/remediator/flagger"
@@ -55,8 +57,8 @@ type process struct {
 // kinds that rbd-rescue keeps caches of. Each may be old by itself.
 var kinds = []string{"Node", "Pod", "PersistentVolume", "PersistentVolumeClaim", "Namespace", "VolumeAttachment", "NodeFence"}
 
-func newProcess(w *world, cache objects) *process {
-	p := &process{world: w, cache: cache, due: map[string]time.Time{}, clock: &ownClock{PassiveClock: w.clock}}
+func newProcess(w *world, state objects) *process {
+	p := &process{world: w, cache: w.stripped(state, kinds...), due: map[string]time.Time{}, clock: &ownClock{PassiveClock: w.clock}}
 	if w.process != nil {
 		p.clock.wrong = w.process.clock.wrong
 	}
@@ -112,12 +114,47 @@ func (p *process) write(what string) error {
 }
 
 // catchUp brings caches up to date.
-func (p *process) catchUp(kinds ...string) { p.cache.catchUp(p.world.api.objects, kinds...) }
+func (p *process) catchUp(kinds ...string) {
+	p.cache.catchUp(p.world.stripped(p.world.api.objects, kinds...), kinds...)
+}
+
+// transforms are those of the remediator's caches, by kind: what they leave out nobody may read.
+var transforms = func() map[string]toolscache.TransformFunc {
+	all := map[string]toolscache.TransformFunc{}
+	for object, options := range remediator.CacheOptions().ByObject {
+		all[kindOf(object)] = options.Transform
+	}
+	return all
+}()
+
+// stripped are the objects of some kinds in a state of the API as the remediator's caches have them.
+func (w *world) stripped(state objects, kinds ...string) objects {
+	stripped := objects{}
+	for _, kind := range kinds {
+		transform := transforms[kind]
+		if transform == nil {
+			stripped[kind] = state[kind]
+			continue
+		}
+		for _, whole := range state[kind] {
+			if w.strips[whole] == nil {
+				one, err := transform(whole.DeepCopyObject())
+				if err != nil {
+					w.Fatal(err)
+				}
+				w.strips[whole] = one.(client.Object)
+			}
+			stripped[kind] = append(stripped[kind], w.strips[whole])
+		}
+	}
+	return stripped
+}
 
 func (p *process) lookAtVolume(name string) {
 	p.look(p.recorder, name)
 }
 
+// lookAtNode is a look at one node, or at all that are in trouble for an empty name.
 func (p *process) lookAtNode(name string) { p.look(p.detector, name) }
 
 func (p *process) lookAtFence(name string) {

@@ -261,7 +261,8 @@ func (w *world) badNodes(fenced string) (nodes, bad int) {
 }
 
 func (p *process) stale(kinds ...string) bool {
-	return slices.ContainsFunc(kinds, func(kind string) bool { return !slices.Equal(p.cache[kind], p.world.api.objects[kind]) })
+	now := p.world.stripped(p.world.api.objects, kinds...)
+	return slices.ContainsFunc(kinds, func(kind string) bool { return !slices.Equal(p.cache[kind], now[kind]) })
 }
 
 func (w *world) askingFor(address string) []*v1alpha1.NodeFence {

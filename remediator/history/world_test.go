@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	clocktesting "k8s.io/utils/clock/testing"
 	"pgregory.net/rapid"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/rbd-rescue/rbd-rescue/api/v1alpha1"
 	"github.com/rbd-rescue/rbd-rescue/ceph"
@@ -36,6 +37,7 @@ type world struct {
 	past      []moment
 	indexes   indexer
 	indexed   map[indexed][]string
+	strips    map[client.Object]client.Object // whole and stripped
 	ceph      *cephtest.Cluster
 	machines  []*machine
 	workloads []workload
@@ -144,7 +146,7 @@ func workloadWith(image string) workload {
 func newWorld(t *rapid.T) *world {
 	w := &world{
 		T: t, clock: clocktesting.NewFakePassiveClock(time.Date(2026, 11, 23, 3, 0, 0, 0, time.UTC)), indexes: indexer{},
-		indexed: map[indexed][]string{}, lagging: map[placementGroup][]string{}, workloads: workloads, newest: map[string]*mapping{}, tampered: map[string]bool{}, relied: map[types.UID][]string{}, proven: map[types.UID][]string{}, nonces: 100, happened: map[string]int{},
+		indexed: map[indexed][]string{}, strips: map[client.Object]client.Object{}, lagging: map[placementGroup][]string{}, workloads: workloads, newest: map[string]*mapping{}, tampered: map[string]bool{}, relied: map[types.UID][]string{}, proven: map[types.UID][]string{}, nonces: 100, happened: map[string]int{},
 	}
 	w.api = &api{now: w.clock.Now, objects: objects{}}
 	w.webhook = &webhook{world: w, cache: objects{}}

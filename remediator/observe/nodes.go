@@ -63,6 +63,9 @@ func (o *Observer) nodesThatAre(ctx context.Context, state string) ([]string, er
 // GoneNodes are the nodes that VolumeAttachments of RBD drivers name and that have no Node object. What another driver left
 // behind is not looked after here, and would keep the breaker open for ever.
 func (o *Observer) GoneNodes(ctx context.Context) ([]string, error) {
+	if o.Stores != nil {
+		return o.Stores.goneNodes(), nil
+	}
 	var nodes corev1.NodeList
 	if err := o.Reader.List(ctx, &nodes, client.UnsafeDisableDeepCopy); err != nil {
 		return nil, fmt.Errorf("listing nodes: %w", err)
@@ -77,13 +80,11 @@ func (o *Observer) GoneNodes(ctx context.Context) ([]string, error) {
 	}
 	var gone []string
 	for i := range attachments.Items {
-		name := attachments.Items[i].Spec.NodeName
-		if !volume.IsRBDDriver(attachments.Items[i].Spec.Attacher) {
-			continue
-		}
-		if _, attached := volume.Attached(&attachments.Items[i]); attached && !seen[name] {
-			seen[name] = true
-			gone = append(gone, name)
+		for _, name := range nodeOfRBDVolume(&attachments.Items[i]) {
+			if !seen[name] {
+				seen[name] = true
+				gone = append(gone, name)
+			}
 		}
 	}
 	return gone, nil

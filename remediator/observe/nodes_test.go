@@ -7,29 +7,43 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	toolscache "k8s.io/client-go/tools/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 )
 
 func TestGoneNodesAreThoseThatRBDVolumesAreAttachedTo(t *testing.T) {
 	t.Parallel()
-	builder := fake.NewClientBuilder().WithObjects(&corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "there"}})
+	there := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "there"}}
+	builder := fake.NewClientBuilder().WithObjects(there)
+	stores := &Stores{
+		nodes:       toolscache.NewIndexer(toolscache.MetaNamespaceKeyFunc, nil),
+		attachments: toolscache.NewIndexer(toolscache.MetaNamespaceKeyFunc, attachmentIndexes),
+	}
+	if err := stores.nodes.Add(there); err != nil {
+		t.Fatal(err)
+	}
 	for node, attacher := range map[string]string{
-		"there": "rbd.csi.ceph.com", "gone": "rook-ceph.rbd.csi.ceph.com", "of-another-driver": "ebs.csi.aws.com",
+		"there": "rbd.csi.ceph.com", "gone": "rook-ceph.rbd.csi.ceph.com", "of-another-driver": "ebs.csi.aws.com", "released": "rbd.csi.ceph.com",
 	} {
-		builder.WithObjects(&storagev1.VolumeAttachment{
+		va := &storagev1.VolumeAttachment{
 			ObjectMeta: metav1.ObjectMeta{Name: node},
 			Spec: storagev1.VolumeAttachmentSpec{
 				NodeName: node, Attacher: attacher, Source: storagev1.VolumeAttachmentSource{PersistentVolumeName: new("pv-" + node)},
 			},
-			Status: storagev1.VolumeAttachmentStatus{Attached: true},
-		})
+			Status: storagev1.VolumeAttachmentStatus{Attached: node != "released"},
+		}
+		builder.WithObjects(va)
+		if err := stores.attachments.Add(va); err != nil {
+			t.Fatal(err)
+		}
 	}
-	o := &Observer{Reader: builder.Build()}
-	got, err := o.GoneNodes(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if want := []string{"gone"}; !slices.Equal(got, want) {
-		t.Errorf("got %v, want %v", got, want)
+	for from, o := range map[string]*Observer{"the reader": {Reader: builder.Build()}, "the stores": {Stores: stores}} {
+		got, err := o.GoneNodes(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want := []string{"gone"}; !slices.Equal(got, want) {
+			t.Errorf("from %s: got %v, want %v", from, got, want)
+		}
 	}
 }

@@ -25,7 +25,9 @@ type Observer struct {
 	// Reader is a cache with the indexes of AddIndexes.
 	Reader client.Reader
 	// Live reads the API itself: the node of an incident, the other NodeFences, and what a record goes by.
-	Live     client.Reader
+	Live client.Reader
+	// Stores are those of the same cache; nil has the Reader asked, which costs more.
+	Stores   *Stores
 	Clusters *ceph.Clusters
 	Clock    clock.PassiveClock
 	// Namespace is rbd-rescue's own: an annotation there pauses it.

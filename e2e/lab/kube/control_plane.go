@@ -59,6 +59,8 @@ type Options struct {
 	NodeMonitorGracePeriod time.Duration
 	// AuditedUsers are those whose requests are logged for Audited.
 	AuditedUsers []string
+	// APIServerTimeout is how long the API server may take until it is ready; zero is 30 s. It reads all objects first.
+	APIServerTimeout time.Duration
 }
 
 func (o *Options) validate() error {
@@ -72,6 +74,9 @@ func (o *Options) validate() error {
 	}
 	if o.NodeMonitorGracePeriod == 0 {
 		o.NodeMonitorGracePeriod = defaultNodeMonitorGracePeriod
+	}
+	if o.APIServerTimeout == 0 {
+		o.APIServerTimeout = componentTimeout
 	}
 	return nil
 }
@@ -124,9 +129,10 @@ func (c *ControlPlane) do(ctx context.Context, steps ...func(context.Context) er
 }
 
 func (c *ControlPlane) startEtcd(context.Context) error {
-	client, peer := fmt.Sprintf("http://%s:%d", c.options.IP, etcdPort), fmt.Sprintf("http://%s:%d", c.options.IP, etcdPeerPort)
+	client, peer := c.EtcdURL(), fmt.Sprintf("http://%s:%d", c.options.IP, etcdPeerPort)
 	_, err := c.start("etcd",
 		"--data-dir="+filepath.Join(c.options.Dir, "etcd"), "--unsafe-no-fsync", "--log-level=warn",
+		"--quota-backend-bytes=8589934592", // its default, 2 GiB, is too small for bench-webhook
 		"--listen-client-urls="+client, "--advertise-client-urls="+client,
 		"--listen-peer-urls="+peer, "--initial-advertise-peer-urls="+peer, "--initial-cluster=default="+peer,
 	)
@@ -153,7 +159,7 @@ func (c *ControlPlane) prepare(ctx context.Context) error {
 		return fmt.Errorf("making the client: %w", err)
 	}
 	return poll(ctx, "etcd to be healthy", func(ctx context.Context) error {
-		return healthy(ctx, http.DefaultClient, fmt.Sprintf("http://%s:%d/health", c.options.IP, etcdPort))
+		return healthy(ctx, http.DefaultClient, c.EtcdURL()+"/health")
 	})
 }
 
@@ -165,7 +171,7 @@ func (c *ControlPlane) StartAPIServer(ctx context.Context) error {
 	}
 	p, err := c.start("kube-apiserver",
 		"--audit-policy-file="+policy, "--audit-log-path="+c.auditLog(),
-		fmt.Sprintf("--etcd-servers=http://%s:%d", c.options.IP, etcdPort),
+		"--etcd-servers="+c.EtcdURL(),
 		"--bind-address="+c.options.IP.String(), "--advertise-address="+c.options.IP.String(), fmt.Sprintf("--secure-port=%d", apiPort),
 		"--endpoint-reconciler-type=none",
 		"--tls-cert-file="+c.pki.serverCert, "--tls-private-key-file="+c.pki.serverKey, "--client-ca-file="+c.pki.ca,
@@ -179,7 +185,7 @@ func (c *ControlPlane) StartAPIServer(ctx context.Context) error {
 		return err
 	}
 	c.set(&c.apiServer, p)
-	return c.waitFor(ctx, p, "the API server to be ready", func(ctx context.Context) error {
+	return c.waitUpTo(ctx, c.options.APIServerTimeout, p, "the API server to be ready", func(ctx context.Context) error {
 		_, err := c.client.Discovery().RESTClient().Get().AbsPath("/readyz").DoRaw(ctx)
 		return err
 	})
@@ -315,6 +321,9 @@ func (c *ControlPlane) Kubectl(ctx context.Context, args ...string) (string, err
 	})
 	return string(out), err
 }
+
+// EtcdURL is where etcd serves its clients, without TLS.
+func (c *ControlPlane) EtcdURL() string { return fmt.Sprintf("http://%s:%d", c.options.IP, etcdPort) }
 
 func (c *ControlPlane) url() string { return fmt.Sprintf("https://%s:%d", c.options.IP, apiPort) }
 

@@ -12,7 +12,11 @@ import (
 
 // poll asks until the answer is no error, and gives the last one when it takes longer than a component may.
 func poll(ctx context.Context, what string, ask func(context.Context) error) error {
-	ctx, cancel := context.WithTimeout(ctx, componentTimeout)
+	return pollFor(ctx, componentTimeout, what, ask)
+}
+
+func pollFor(ctx context.Context, timeout time.Duration, what string, ask func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	begin := time.Now()
 	for {
@@ -32,6 +36,10 @@ func poll(ctx context.Context, what string, ask func(context.Context) error) err
 
 // waitFor is poll that gives up at once when the process ends.
 func (c *ControlPlane) waitFor(ctx context.Context, p *process.Process, what string, ask func(context.Context) error) error {
+	return c.waitUpTo(ctx, componentTimeout, p, what, ask)
+}
+
+func (c *ControlPlane) waitUpTo(ctx context.Context, timeout time.Duration, p *process.Process, what string, ask func(context.Context) error) error {
 	alive, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	go func() {
@@ -41,7 +49,7 @@ func (c *ControlPlane) waitFor(ctx context.Context, p *process.Process, what str
 		case <-alive.Done():
 		}
 	}()
-	if err := poll(alive, what, ask); err != nil {
+	if err := pollFor(alive, timeout, what, ask); err != nil {
 		if cause := context.Cause(alive); cause != nil {
 			err = fmt.Errorf("%w (%w)", err, cause)
 		}

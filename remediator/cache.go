@@ -1,0 +1,143 @@
+package remediator
+
+import (
+	corev1 "k8s.io/api/core/v1"
+	storagev1 "k8s.io/api/storage/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	toolscache "k8s.io/client-go/tools/cache"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/rbd-rescue/rbd-rescue/api/v1alpha1"
+	"github.com/rbd-rescue/rbd-rescue/volume"
+)
+
+// CacheOptions keep of each object what is read, so that the caches of a large cluster stay small. An object of these
+// caches must not be written back whole: writers send patches, of what differs or of what they name.
+func CacheOptions() cache.Options {
+	return cache.Options{
+		DefaultTransform: cache.TransformStripManagedFields(),
+		ByObject: map[client.Object]cache.ByObject{
+			&corev1.Pod{}:                   {Transform: strip(stripPod)},
+			&corev1.Node{}:                  {Transform: strip(stripNode)},
+			&corev1.Namespace{}:             {},
+			&corev1.PersistentVolume{}:      {Transform: strip(stripPersistentVolume)},
+			&corev1.PersistentVolumeClaim{}: {Transform: strip(stripPersistentVolumeClaim)},
+			&storagev1.VolumeAttachment{}:   {Transform: strip(stripVolumeAttachment)},
+			&storagev1.CSIDriver{}:          {},
+			&v1alpha1.NodeFence{}:           {},
+		},
+		ReaderFailOnMissingInformer: true,
+	}
+}
+
+func strip[T client.Object](f func(T) T) toolscache.TransformFunc {
+	return func(object any) (any, error) {
+		if typed, is := object.(T); is {
+			return f(typed), nil
+		}
+		return object, nil
+	}
+}
+
+// identity is what is read of every object's metadata. resourceVersion is for optimistic locks.
+func identity(o client.Object) metav1.ObjectMeta {
+	return metav1.ObjectMeta{
+		Namespace: o.GetNamespace(), Name: o.GetName(), UID: o.GetUID(), ResourceVersion: o.GetResourceVersion(),
+		CreationTimestamp: o.GetCreationTimestamp(), DeletionTimestamp: o.GetDeletionTimestamp(), DeletionGracePeriodSeconds: o.GetDeletionGracePeriodSeconds(),
+	}
+}
+
+// only gives the entries of a map that have these keys; nil if there is none.
+func only(all map[string]string, keys ...string) map[string]string {
+	var some map[string]string
+	for _, key := range keys {
+		if value, is := all[key]; is {
+			if some == nil {
+				some = map[string]string{}
+			}
+			some[key] = value
+		}
+	}
+	return some
+}
+
+func stripPod(pod *corev1.Pod) *corev1.Pod {
+	stripped := &corev1.Pod{ObjectMeta: identity(pod)}
+	stripped.Labels = only(pod.Labels, v1alpha1.LabelHeld)
+	stripped.Annotations = only(pod.Annotations, v1alpha1.AnnotationHeldVolumes)
+	if controller := metav1.GetControllerOfNoCopy(pod); controller != nil {
+		stripped.OwnerReferences = []metav1.OwnerReference{{Controller: controller.Controller}} // there is one, whichever it is
+	}
+	stripped.Spec.NodeName, stripped.Spec.SchedulingGates = pod.Spec.NodeName, pod.Spec.SchedulingGates
+	for _, v := range pod.Spec.Volumes {
+		if v.PersistentVolumeClaim != nil || v.Ephemeral != nil || volume.Unfenced(&v) {
+			stripped.Spec.Volumes = append(stripped.Spec.Volumes, stripVolume(v))
+		}
+	}
+	stripped.Status.Phase = pod.Status.Phase
+	return stripped
+}
+
+// stripVolume keeps which kind of volume it is, and which claim.
+func stripVolume(v corev1.Volume) corev1.Volume {
+	if v.Ephemeral != nil {
+		v.Ephemeral = &corev1.EphemeralVolumeSource{}
+	}
+	return v
+}
+
+func stripNode(node *corev1.Node) *corev1.Node {
+	stripped := &corev1.Node{ObjectMeta: identity(node)}
+	stripped.Annotations = only(node.Annotations, v1alpha1.AnnotationPaused)
+	stripped.Spec.Taints = node.Spec.Taints
+	for _, condition := range node.Status.Conditions {
+		if condition.Type == corev1.NodeReady {
+			condition.LastHeartbeatTime = metav1.Time{} // changes every few minutes and is not read
+			stripped.Status.Conditions = []corev1.NodeCondition{condition}
+		}
+	}
+	info := node.Status.NodeInfo
+	stripped.Status.NodeInfo = corev1.NodeSystemInfo{BootID: info.BootID, MachineID: info.MachineID, SystemUUID: info.SystemUUID}
+	stripped.Status.Addresses, stripped.Status.VolumesInUse = node.Status.Addresses, node.Status.VolumesInUse
+	return stripped
+}
+
+// attributes are those that volume.Parse reads of a volume of ceph-csi.
+var attributes = []string{"clusterID", "pool", "radosNamespace", "imageName", "mounter", "tryOtherMounters", "staticVolume"}
+
+func stripPersistentVolume(pv *corev1.PersistentVolume) *corev1.PersistentVolume {
+	stripped := &corev1.PersistentVolume{ObjectMeta: identity(pv)}
+	stripped.Annotations = only(pv.Annotations, v1alpha1.AnnotationClients, volume.AnnotationMigrated)
+	stripped.Spec.AccessModes = pv.Spec.AccessModes
+	stripped.Status.Phase = pv.Status.Phase
+	if ref := pv.Spec.ClaimRef; ref != nil {
+		stripped.Spec.ClaimRef = &corev1.ObjectReference{Namespace: ref.Namespace, Name: ref.Name, UID: ref.UID}
+	}
+	switch {
+	case pv.Spec.CSI != nil:
+		stripped.Spec.CSI = &corev1.CSIPersistentVolumeSource{Driver: pv.Spec.CSI.Driver, VolumeHandle: pv.Spec.CSI.VolumeHandle}
+		if volume.IsRBD(pv) {
+			stripped.Spec.CSI.VolumeAttributes = only(pv.Spec.CSI.VolumeAttributes, attributes...)
+		}
+	case pv.Spec.RBD != nil:
+		stripped.Spec.RBD = &corev1.RBDPersistentVolumeSource{CephMonitors: pv.Spec.RBD.CephMonitors, RBDPool: pv.Spec.RBD.RBDPool, RBDImage: pv.Spec.RBD.RBDImage}
+	default:
+		stripped.Spec.PersistentVolumeSource = pv.Spec.PersistentVolumeSource
+	}
+	return stripped
+}
+
+func stripPersistentVolumeClaim(claim *corev1.PersistentVolumeClaim) *corev1.PersistentVolumeClaim {
+	return &corev1.PersistentVolumeClaim{ObjectMeta: identity(claim), Spec: corev1.PersistentVolumeClaimSpec{VolumeName: claim.Spec.VolumeName}}
+}
+
+func stripVolumeAttachment(va *storagev1.VolumeAttachment) *storagev1.VolumeAttachment {
+	stripped := &storagev1.VolumeAttachment{ObjectMeta: identity(va)}
+	stripped.Finalizers = va.Finalizers
+	stripped.Spec = storagev1.VolumeAttachmentSpec{
+		Attacher: va.Spec.Attacher, NodeName: va.Spec.NodeName, Source: storagev1.VolumeAttachmentSource{PersistentVolumeName: va.Spec.Source.PersistentVolumeName},
+	}
+	stripped.Status.Attached = va.Status.Attached
+	return stripped
+}
