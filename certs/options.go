@@ -13,6 +13,13 @@ const (
 	DefaultLeafDuration = 7 * 24 * time.Hour
 )
 
+// The shortest times that work. The library looks at its authority every 10 s, so that a third of its time must not be shorter; and
+// certificates count in whole seconds.
+const (
+	minCADuration   = 30 * time.Second
+	minLeafDuration = 3 * time.Second
+)
+
 // Options say where the certificate authority is kept, what it signs, and who has to trust it.
 type Options struct {
 	// SecretNamespace and SecretName say where the authority's certificate and key are kept.
@@ -42,7 +49,9 @@ func (o Options) Validate() error {
 		return errors.New("certs: WebhookConfiguration is empty: set the name of the webhook configurations")
 	case len(o.DNSNames) == 0 && len(o.IPs) == 0:
 		return errors.New("certs: neither DNSNames nor IPs is set: set the names by which the API server calls the webhook")
-	case o.LeafDuration < 0 || o.CADuration <= o.LeafDuration:
+	case o.CADuration < minCADuration || o.LeafDuration < minLeafDuration:
+		return fmt.Errorf("certs: CADuration is %s and LeafDuration %s: set them to %s and %s at least", o.CADuration, o.LeafDuration, minCADuration, minLeafDuration)
+	case o.CADuration <= o.LeafDuration:
 		return fmt.Errorf("certs: CADuration is %s and LeafDuration %s: set CADuration to the longer time", o.CADuration, o.LeafDuration)
 	}
 	for _, name := range o.DNSNames {

@@ -22,6 +22,14 @@ func TestOptionsNameTheFieldAndTheFix(t *testing.T) {
 			change: func(o *Options) { o.CADuration = time.Hour },
 			want:   "certs: CADuration is 1h0m0s and LeafDuration 168h0m0s: set CADuration to the longer time",
 		},
+		"with a CA that would be over before anybody looks": {
+			change: func(o *Options) { o.CADuration, o.LeafDuration = 29*time.Second, 9*time.Second },
+			want:   "certs: CADuration is 29s and LeafDuration 9s: set them to 30s and 3s at least",
+		},
+		"with serving certificates of less than whole seconds": {
+			change: func(o *Options) { o.LeafDuration = time.Second },
+			want:   "certs: CADuration is 8760h0m0s and LeafDuration 1s: set them to 30s and 3s at least",
+		},
 	} {
 		opts := testOptions()
 		test.change(&opts)

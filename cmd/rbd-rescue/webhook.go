@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net"
 	"slices"
+	"time"
 
 	"github.com/spf13/cobra"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -26,6 +27,8 @@ type webhookOptions struct {
 	certDir       string
 	secretName    string
 	configuration string
+	caDuration    time.Duration
+	certDuration  time.Duration
 }
 
 func webhookCommand() *cobra.Command {
@@ -46,6 +49,8 @@ func webhookCommand() *cobra.Command {
 	flags.StringVar(&o.certDir, "cert-dir", "", "folder with tls.crt and tls.key that somebody else renews; by default the replicas make and rotate certificates themselves")
 	flags.StringVar(&o.secretName, "ca-secret", "rbd-rescue-webhook-ca", "Secret that the replicas share their CA through; it is made if it is not there")
 	flags.StringVar(&o.configuration, "webhook-configuration", "rbd-rescue-webhook", "name of the MutatingWebhookConfiguration and ValidatingWebhookConfiguration whose caBundle is kept")
+	flags.DurationVar(&o.caDuration, "ca-duration", certs.DefaultCADuration, "how long the replicas' CA is valid; it is replaced after two thirds")
+	flags.DurationVar(&o.certDuration, "cert-duration", certs.DefaultLeafDuration, "how long a serving certificate is valid; it is replaced after two thirds")
 	return command
 }
 
@@ -94,6 +99,7 @@ func runWebhook(ctx context.Context, o webhookOptions) error {
 func (o webhookOptions) ownCertificates() certs.Options {
 	return certs.Options{
 		SecretNamespace: o.namespace, SecretName: o.secretName, DNSNames: o.dnsNames, IPs: o.ips, WebhookConfiguration: o.configuration,
+		CADuration: o.caDuration, LeafDuration: o.certDuration,
 	}
 }
 

@@ -26,6 +26,7 @@ import (
 
 	"github.com/rbd-rescue/rbd-rescue/api/v1alpha1"
 	"github.com/rbd-rescue/rbd-rescue/e2e/lab/build"
+	"github.com/rbd-rescue/rbd-rescue/e2e/lab/chart"
 	"github.com/rbd-rescue/rbd-rescue/e2e/lab/kube"
 	"github.com/rbd-rescue/rbd-rescue/e2e/lab/process"
 )
@@ -121,18 +122,9 @@ func install(ctx context.Context, admin client.Client) error {
 			return err
 		}
 	}
-	objects, err := chart(ctx)
-	if err != nil {
+	url := fmt.Sprintf("https://%s:%d", address, webhookPort)
+	if err := chart.Install(ctx, admin, binaries, ownNamespace, url); err != nil {
 		return err
-	}
-	for _, object := range objects {
-		switch object.GetKind() {
-		case "CustomResourceDefinition", "ServiceAccount", "Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding",
-			"ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding", "MutatingWebhookConfiguration", "ValidatingWebhookConfiguration":
-			if err := admin.Create(ctx, object); err != nil {
-				return fmt.Errorf("installing %s %s: %w", object.GetKind(), object.GetName(), err)
-			}
-		}
 	}
 	return eventually(ctx, "NodeFences are served", func(ctx context.Context) error { return admin.List(ctx, &v1alpha1.NodeFenceList{}) })
 }
