@@ -17,15 +17,14 @@ import (
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	kruntime "k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/serializer/protobuf"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/rbd-rescue/rbd-rescue/e2e/lab/build"
+	"github.com/rbd-rescue/rbd-rescue/e2e/lab/chart"
 	"github.com/rbd-rescue/rbd-rescue/e2e/lab/kube"
-	"github.com/rbd-rescue/rbd-rescue/e2e/lab/manifests"
 	"github.com/rbd-rescue/rbd-rescue/e2e/lab/process"
 )
 
@@ -49,7 +48,7 @@ type cluster struct {
 
 func start(ctx context.Context, w world) (_ *cluster, err error) {
 	c := &cluster{world: w}
-	if c.binaries, err = build.Build(ctx, os.Stderr, build.LabKube, build.RBDRescue); err != nil {
+	if c.binaries, err = build.Build(ctx, os.Stderr, build.LabKube, build.RBDRescue, build.Helm); err != nil {
 		return c, err
 	}
 	if err := errors.Join(process.CleanUp(dir), os.RemoveAll(dir)); err != nil {
@@ -90,40 +89,10 @@ func (c *cluster) install(ctx context.Context) error {
 	if err := c.admin.Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: ownNamespace}}); err != nil {
 		return fmt.Errorf("making namespace %s: %w", ownNamespace, err)
 	}
-	objects, err := manifests.Load(c.binaries.Repository)
-	if err != nil {
-		return err
-	}
-	for _, object := range objects {
-		switch object.GetKind() {
-		case "MutatingWebhookConfiguration", "ValidatingWebhookConfiguration":
-			err = callByAddress(object)
-		case "Service":
-			continue // nothing here routes services
-		}
-		if err := errors.Join(err, c.admin.Create(ctx, object)); err != nil {
-			return fmt.Errorf("installing %s %s: %w", object.GetKind(), object.GetName(), err)
-		}
-	}
-	return nil
-}
-
-// callByAddress makes the API server call the webhook at our address, and not for the pods that it is compared with.
-func callByAddress(configuration *unstructured.Unstructured) error {
-	webhooks, _, err := unstructured.NestedSlice(configuration.Object, "webhooks")
-	if err != nil || len(webhooks) != 1 {
-		return fmt.Errorf("%d webhooks in %s, want one: %w", len(webhooks), configuration.GetKind(), err)
-	}
-	webhook, _ := webhooks[0].(map[string]any)
-	path, _, err := unstructured.NestedString(webhook, "clientConfig", "service", "path")
-	if err != nil {
-		return fmt.Errorf("reading the path of the webhook: %w", err)
-	}
-	webhook["clientConfig"] = map[string]any{"url": fmt.Sprintf("https://%s:%d%s", address, webhookPort, path)}
-	webhook["namespaceSelector"] = map[string]any{"matchExpressions": []any{map[string]any{
-		"key": corev1.LabelMetadataName, "operator": "NotIn", "values": []any{"kube-system", ownNamespace, withoutWebhook, withEmptyWebhook},
-	}}}
-	return unstructured.SetNestedSlice(configuration.Object, webhooks, "webhooks")
+	// The pods that the webhook's are compared with are kept from it.
+	others := fmt.Sprintf(`webhook.namespaceSelector={"matchExpressions": [{"key": %q, "operator": "NotIn", "values": [%q, %q]}]}`,
+		corev1.LabelMetadataName, withoutWebhook, withEmptyWebhook)
+	return chart.Install(ctx, c.admin, c.binaries, ownNamespace, fmt.Sprintf("https://%s:%d", address, webhookPort), "--set-json", others)
 }
 
 // fill writes the world into etcd as the API server would have stored it: through the API it takes two calls for each object

@@ -18,9 +18,9 @@ import (
 )
 
 // Install makes what the chart has, but for what runs containers and routes to them. The API server calls the webhook at url instead
-// of through a Service.
-func Install(ctx context.Context, admin client.Client, binaries build.Binaries, namespace, url string) error {
-	objects, err := render(ctx, binaries, namespace, url)
+// of through a Service. args are further ones of helm template.
+func Install(ctx context.Context, admin client.Client, binaries build.Binaries, namespace, url string, args ...string) error {
+	objects, err := render(ctx, binaries, namespace, url, args)
 	if err != nil {
 		return err
 	}
@@ -36,10 +36,13 @@ func Install(ctx context.Context, admin client.Client, binaries build.Binaries, 
 	return nil
 }
 
-func render(ctx context.Context, binaries build.Binaries, namespace, url string) ([]*unstructured.Unstructured, error) {
+func render(ctx context.Context, binaries build.Binaries, namespace, url string, args []string) ([]*unstructured.Unstructured, error) {
 	dir := filepath.Join(binaries.Repository, "charts", "rbd-rescue")
-	command := exec.CommandContext(ctx, filepath.Join(binaries.Dir, build.Helm), "template", "rbd-rescue", dir, "--namespace", namespace,
-		"--values", filepath.Join(dir, "ci", "plain-values.yaml"), "--set", "webhook.url="+url, "--kube-version", "1.37.0")
+	args = append([]string{
+		"template", "rbd-rescue", dir, "--namespace", namespace,
+		"--values", filepath.Join(dir, "ci", "plain-values.yaml"), "--set", "webhook.url=" + url, "--kube-version", "1.37.0",
+	}, args...)
+	command := exec.CommandContext(ctx, filepath.Join(binaries.Dir, build.Helm), args...)
 	text, err := command.Output()
 	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
 		return nil, fmt.Errorf("rendering the chart: %w: %s", err, exit.Stderr)
