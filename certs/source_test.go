@@ -1,10 +1,13 @@
 package certs
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"net"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -17,7 +20,16 @@ import (
 // startSource runs a replica's source until the test ends.
 func startSource(t *testing.T, api *apitest.Server, opts Options) *Source {
 	t.Helper()
-	s := newSource(api.Config(), opts, logr.Discard())
+	s := newSource(api.Config(), opts, logr.Discard(), anyCA)
+	start(t, s)
+	return s
+}
+
+func anyCA(*x509.Certificate) error { return nil }
+
+// start runs a source until the test ends.
+func start(t *testing.T, s *Source) {
+	t.Helper()
 	ctx, stop := context.WithCancel(context.Background())
 	stopped := make(chan error, 1)
 	go func() { stopped <- s.Start(ctx) }()
@@ -27,7 +39,6 @@ func startSource(t *testing.T, api *apitest.Server, opts Options) *Source {
 			t.Errorf("the source stopped with: %v", err)
 		}
 	})
-	return s
 }
 
 // eventually waits, at most half a minute, until check holds.
@@ -80,7 +91,7 @@ func TestSourceMakesAnAuthorityAndServesByNameAndByAddress(t *testing.T) {
 	api := apitest.New(t)
 	opts := testOptions()
 	opts.IPs = []net.IP{net.ParseIP("10.88.0.1"), net.ParseIP("fd00::1")}
-	waiting := newSource(api.Config(), opts, logr.Discard())
+	waiting := newSource(api.Config(), opts, logr.Discard(), anyCA)
 	if waiting.Ready(nil) == nil {
 		t.Error("ready without a certificate")
 	}
@@ -135,6 +146,32 @@ func TestTheServingCertificateIsRenewedBeforeItEnds(t *testing.T) {
 	if now := time.Now(); !now.Before(first.NotAfter) {
 		t.Errorf("renewed at %s, after the end of the first at %s", now, first.NotAfter)
 	}
+}
+
+// Else a new connection would be refused, and the pod pass unseen.
+func TestACertificateOfANewCAIsServedOnlyOnceTheCAIsTrusted(t *testing.T) {
+	t.Parallel()
+	api := apitest.New(t)
+	var asked atomic.Int32
+	var trusted atomic.Bool
+	s := newSource(api.Config(), testOptions(), logr.Discard(), func(*x509.Certificate) error {
+		asked.Add(1)
+		if !trusted.Load() {
+			return errors.New("not yet")
+		}
+		return nil
+	})
+	start(t, s)
+	eventually(t, "there is a certificate", func() bool { return s.Ready(nil) == nil })
+	before := leaf(t, s).AuthorityKeyId
+
+	api.Delete(authoritySecret(nil))
+	eventually(t, "the new CA is asked for twice", func() bool { return asked.Load() >= 2 })
+	if !bytes.Equal(leaf(t, s).AuthorityKeyId, before) {
+		t.Fatal("the certificate of a CA that is not trusted is served")
+	}
+	trusted.Store(true)
+	eventually(t, "the new CA's certificate is served", func() bool { return calls(t, s, testOptions().DNSNames[0], caOf(api)) == nil })
 }
 
 // A deleted Secret is how a person replaces a CA at once; an aged one is replaced by the same code of the library.

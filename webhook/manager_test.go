@@ -123,7 +123,7 @@ func startReplica(t *testing.T, api *apitest.Server, port, probes int) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	source, err := certs.Add(mgr, certOptions)
+	source, err := certs.Add(t.Context(), mgr, certOptions)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -82,7 +82,7 @@ func runWebhook(ctx context.Context, o webhookOptions) error {
 	if err != nil {
 		return fmt.Errorf("setting the manager up: %w", err)
 	}
-	getCertificate, err := o.addCertificates(mgr)
+	getCertificate, err := o.addCertificates(ctx, mgr)
 	if err != nil {
 		return err
 	}
@@ -103,9 +103,9 @@ func (o webhookOptions) ownCertificates() certs.Options {
 	}
 }
 
-func (o webhookOptions) addCertificates(mgr ctrl.Manager) (func(*tls.ClientHelloInfo) (*tls.Certificate, error), error) {
+func (o webhookOptions) addCertificates(ctx context.Context, mgr ctrl.Manager) (func(*tls.ClientHelloInfo) (*tls.Certificate, error), error) {
 	if o.certDir == "" {
-		source, err := certs.Add(mgr, o.ownCertificates())
+		source, err := certs.Add(ctx, mgr, o.ownCertificates())
 		if err != nil {
 			return nil, err
 		}
