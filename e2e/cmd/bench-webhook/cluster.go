@@ -59,6 +59,7 @@ func start(ctx context.Context, w world) (_ *cluster, err error) {
 	}
 	options := kube.Options{
 		Dir: filepath.Join(dir, "kube"), BinDir: c.binaries.Dir, IP: netip.MustParseAddr(address), APIServerTimeout: 10 * time.Minute,
+		Authorization: "RBAC", Env: []string{"GOGC=40"}, // else the API server takes 15 GiB
 	}
 	if c.api, err = kube.StartAPI(ctx, c.supervisor, options); err != nil {
 		return c, err

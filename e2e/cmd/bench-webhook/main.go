@@ -125,7 +125,7 @@ func (b *bench) measureWebhook(ctx context.Context, c *cluster, report *report) 
 	for _, state := range []struct {
 		name   string
 		failed int
-	}{{"none", 0}, {fmt.Sprint(b.failed), b.failed}} {
+	}{{"0", 0}, {fmt.Sprint(b.failed), b.failed}} {
 		if err := c.fail(ctx, state.failed); err != nil {
 			return err
 		}
@@ -148,7 +148,7 @@ func (b *bench) measureWebhook(ctx context.Context, c *cluster, report *report) 
 			return err
 		}
 		report.addCreations(state.name, ways, took)
-		if err := measure(state.name + " failed"); err != nil {
+		if err := measure(state.name + " failed nodes"); err != nil {
 			return err
 		}
 	}

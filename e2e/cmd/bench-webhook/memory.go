@@ -36,8 +36,8 @@ const steady = 150 * time.Second
 type usage struct {
 	command, when string
 	peak, now     float64 // resident, with the pages of the program's own file
-	file          float64 // the part of now that is those pages, which replicas on one machine share
-	heap          float64 // live Go objects after the last collection
+	own, file     float64 // of now: the process's own pages; and those of files, which the kernel may drop and replicas share
+	heap          float64 // spans of Go's heap with objects in them, garbage as well
 	took          time.Duration
 }
 
@@ -156,7 +156,7 @@ func memory(ctx context.Context, p *process.Process, metrics int, command, when 
 	}
 	for line := range strings.Lines(string(status)) {
 		name, rest, _ := strings.Cut(line, ":")
-		if field := map[string]*float64{"VmHWM": &u.peak, "VmRSS": &u.now, "RssFile": &u.file}[name]; field != nil {
+		if field := map[string]*float64{"VmHWM": &u.peak, "VmRSS": &u.now, "RssAnon": &u.own, "RssFile": &u.file}[name]; field != nil {
 			kib, err := strconv.ParseFloat(strings.TrimSuffix(strings.TrimSpace(rest), " kB"), 64)
 			if err != nil {
 				return u, fmt.Errorf("reading %s of %s: %w", name, command, err)
@@ -178,7 +178,7 @@ func memory(ctx context.Context, p *process.Process, metrics int, command, when 
 			u.heap = bytes / (1 << 20)
 		}
 	}
-	progress("%s, %s: resident %.0f MiB (peak %.0f, file %.0f), heap in use %.0f", command, when, u.now, u.peak, u.file, u.heap)
+	progress("%s, %s: resident %.0f MiB (own %.0f, peak %.0f), heap in use %.0f", command, when, u.now, u.own, u.peak, u.heap)
 	return u, nil
 }
 

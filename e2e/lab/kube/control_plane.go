@@ -61,6 +61,10 @@ type Options struct {
 	AuditedUsers []string
 	// APIServerTimeout is how long the API server may take until it is ready; zero is 30 s. It reads all objects first.
 	APIServerTimeout time.Duration
+	// Authorization are the API server's modes; empty is Node,RBAC. The node authorizer keeps another copy of all pods and volumes.
+	Authorization string
+	// Env is added to the environment of the components, as in GOGC=50.
+	Env []string
 }
 
 func (o *Options) validate() error {
@@ -77,6 +81,9 @@ func (o *Options) validate() error {
 	}
 	if o.APIServerTimeout == 0 {
 		o.APIServerTimeout = componentTimeout
+	}
+	if o.Authorization == "" {
+		o.Authorization = "Node,RBAC"
 	}
 	return nil
 }
@@ -179,7 +186,7 @@ func (c *ControlPlane) StartAPIServer(ctx context.Context) error {
 		"--service-account-key-file="+c.pki.serviceAccountPub, "--service-account-signing-key-file="+c.pki.serviceAccountKey,
 		"--service-cluster-ip-range="+serviceCIDR,
 		"--requestheader-client-ca-file="+c.pki.ca, "--requestheader-allowed-names=nobody", // else the others log its lack each second
-		"--authorization-mode=Node,RBAC", "--enable-admission-plugins=NodeRestriction", "--allow-privileged=true",
+		"--authorization-mode="+c.options.Authorization, "--enable-admission-plugins=NodeRestriction", "--allow-privileged=true",
 	)
 	if err != nil {
 		return err
@@ -331,6 +338,7 @@ func (c *ControlPlane) url() string { return fmt.Sprintf("https://%s:%d", c.opti
 func (c *ControlPlane) start(component string, args ...string) (*process.Process, error) {
 	return c.supervisor.Start(process.Spec{
 		Name: component, Path: filepath.Join(c.options.BinDir, "lab-kube"), Args: append([]string{component}, args...),
+		Env: c.options.Env,
 	})
 }
 
