@@ -71,7 +71,10 @@ func holding(t *testing.T, objects ...client.Object) client.Client {
 	if err := errors.Join(clientgoscheme.AddToScheme(scheme), v1alpha1.AddToScheme(scheme)); err != nil {
 		t.Fatal(err)
 	}
-	builder := fake.NewClientBuilder().WithScheme(scheme).WithObjects(objects...)
+	builder := fake.NewClientBuilder().WithScheme(scheme)
+	for _, object := range objects { // it writes into them, and tests beside each other share some
+		builder.WithObjects(object.DeepCopyObject().(client.Object))
+	}
 	if err := observe.AddIndexes(t.Context(), fakeIndexer{builder}); err != nil {
 		t.Fatal(err)
 	}

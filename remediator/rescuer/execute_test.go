@@ -49,7 +49,11 @@ func nodeTainted(keys ...string) *corev1.Node {
 // executor is a Controller without Ceph over these objects, and the recorder that it announces to.
 func executor(funcs interceptor.Funcs, objects ...client.Object) (*Controller, *events.FakeRecorder) {
 	recorder := events.NewFakeRecorder(10)
-	api := fake.NewClientBuilder().WithScheme(clientgoscheme.Scheme).WithObjects(objects...).
+	builder := fake.NewClientBuilder().WithScheme(clientgoscheme.Scheme)
+	for _, object := range objects { // it writes into them, and tests beside each other share some
+		builder.WithObjects(object.DeepCopyObject().(client.Object))
+	}
+	api := builder.
 		WithStatusSubresource(&corev1.Node{}).WithInterceptorFuncs(funcs).Build()
 	return &Controller{Client: api, Live: api, Announcer: announce.New(recorder, clocktesting.NewFakePassiveClock(now))}, recorder
 }
