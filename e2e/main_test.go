@@ -59,6 +59,8 @@ func run(m *testing.M) int {
 	}
 	result := m.Run()
 	if result == 0 && whole() {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		defer cancel()
 		return everyRightIsUsed(ctx)
 	}
 	return result
