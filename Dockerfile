@@ -9,6 +9,7 @@ ARG GO_TAGS=librados,pacific
 FROM ${GO_IMAGE} AS build
 RUN apt-get update && apt-get install -y --no-install-recommends librados-dev librbd-dev && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
+ENV GOCACHE=/go/build-cache
 COPY go.mod go.sum ./
 RUN go mod download
 COPY . .

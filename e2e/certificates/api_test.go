@@ -6,9 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/netip"
 	"os"
-	"path/filepath"
 	"testing"
 	"time"
 
@@ -20,6 +18,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/rbd-rescue/rbd-rescue/api/v1alpha1"
+	"github.com/rbd-rescue/rbd-rescue/e2e/lab/apiserver"
 	"github.com/rbd-rescue/rbd-rescue/e2e/lab/build"
 	"github.com/rbd-rescue/rbd-rescue/e2e/lab/chart"
 	"github.com/rbd-rescue/rbd-rescue/e2e/lab/kube"
@@ -46,41 +45,11 @@ var (
 )
 
 func TestMain(m *testing.M) {
-	if os.Geteuid() != 0 {
-		fmt.Println("SKIPPED: the webhook's own certificates are not tested: the lab needs root")
-		os.Exit(0)
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Minute) // the first build is slow
-	defer cancel()
-	result := 1
-	if err := start(ctx); err != nil {
-		fmt.Println("starting the API server with the chart's manifests:", err)
-	} else {
-		result = m.Run()
-	}
-	if supervisor != nil {
-		if err := supervisor.StopAll(ctx); err != nil {
-			fmt.Println("stopping the API server:", err)
-			result = 1
-		}
-	}
-	os.Exit(result)
+	os.Exit(apiserver.Run(m, dir, address, "the webhook's own certificates are", prepare))
 }
 
-func start(ctx context.Context) (err error) {
-	if binaries, err = build.Build(ctx, os.Stdout, build.LabKube, build.RBDRescue, build.Helm); err != nil {
-		return err
-	}
-	if err := errors.Join(process.CleanUp(dir), os.RemoveAll(dir)); err != nil {
-		return err
-	}
-	if supervisor, err = process.NewSupervisor(dir); err != nil {
-		return err
-	}
-	ip := netip.MustParseAddr(address)
-	if api, err = kube.StartAPI(ctx, supervisor, kube.Options{Dir: filepath.Join(dir, "kube"), BinDir: binaries.Dir, IP: ip}); err != nil {
-		return err
-	}
+func prepare(ctx context.Context, lab apiserver.Lab) (err error) {
+	api, binaries, supervisor = lab.API, lab.Binaries, lab.Supervisor
 	config, scheme := api.RESTConfig(), runtime.NewScheme()
 	config.QPS = -1
 	if err := clientgoscheme.AddToScheme(scheme); err != nil {

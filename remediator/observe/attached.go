@@ -43,7 +43,7 @@ func (o *Observer) AttachedNodes(ctx context.Context, persistentVolume string) (
 }
 
 func (o *Observer) nodeOrName(ctx context.Context, name string) (*corev1.Node, error) {
-	node, err := readNode(ctx, o.Reader, name)
+	node, err := ReadNode(ctx, o.Reader, name)
 	if node == nil && err == nil {
 		node = &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name}}
 	}

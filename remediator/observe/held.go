@@ -76,7 +76,7 @@ func (o *Observer) fencedNodes(ctx context.Context) ([]string, error) {
 func (o *Observer) heldBy(ctx context.Context, name string) ([]volume.Volume, error) {
 	s := plan.Snapshot{NodeName: name}
 	var err error
-	if s.Node, err = readNode(ctx, o.Reader, name); err != nil {
+	if s.Node, err = ReadNode(ctx, o.Reader, name); err != nil {
 		return nil, err
 	}
 	if err := o.pods(ctx, name, &s); err != nil {

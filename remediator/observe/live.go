@@ -109,7 +109,7 @@ func (o *Observer) usingNow(ctx context.Context, claim types.NamespacedName) ([]
 // AsNow tells whether a node is, by the API's own word, as the cache has it, as far as its clients go: its boot, its addresses, and
 // whether it is Ready.
 func (o *Observer) AsNow(ctx context.Context, cached *corev1.Node) (bool, error) {
-	node, err := readNode(ctx, o.Live, cached.Name)
+	node, err := ReadNode(ctx, o.Live, cached.Name)
 	if node == nil || err != nil {
 		return node == nil && cached.UID == "", err // one that is gone has a name and nothing else
 	}

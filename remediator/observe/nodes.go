@@ -15,8 +15,8 @@ import (
 	"github.com/rbd-rescue/rbd-rescue/volume"
 )
 
-// readNode reads a node from the cache or from the API itself; nil if it is gone.
-func readNode(ctx context.Context, from client.Reader, name string) (*corev1.Node, error) {
+// ReadNode reads a node from the cache or from the API itself; nil if it is gone.
+func ReadNode(ctx context.Context, from client.Reader, name string) (*corev1.Node, error) {
 	node := &corev1.Node{}
 	switch err := from.Get(ctx, client.ObjectKey{Name: name}, node); {
 	case apierrors.IsNotFound(err):

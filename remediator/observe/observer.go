@@ -97,7 +97,7 @@ func (o *Observer) kubernetes(ctx context.Context, name string, nf *v1alpha1.Nod
 		Policies: map[string]v1alpha1.Policy{}, UnfencedClaims: map[types.NamespacedName]string{},
 	}
 	var err error
-	if s.Node, err = readNode(ctx, from, name); err != nil {
+	if s.Node, err = ReadNode(ctx, from, name); err != nil {
 		return s, err
 	}
 	for _, read := range []func(context.Context, string, *plan.Snapshot) error{

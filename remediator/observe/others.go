@@ -120,7 +120,7 @@ func (o *Observer) eachOther(ctx context.Context, pv *corev1.PersistentVolume, b
 // nodeInBoot is a node while it has this boot; else nil. A cache that has not heard of the boot yet is not believed.
 func (o *Observer) nodeInBoot(ctx context.Context, name, boot string) (*corev1.Node, error) {
 	for _, from := range []client.Reader{o.Reader, o.Live} {
-		node, err := readNode(ctx, from, name)
+		node, err := ReadNode(ctx, from, name)
 		if err != nil || node != nil && volume.BootID(node) == boot {
 			return node, err
 		}

@@ -22,6 +22,7 @@ import (
 
 	"github.com/rbd-rescue/rbd-rescue/api/v1alpha1"
 	"github.com/rbd-rescue/rbd-rescue/ceph"
+	"github.com/rbd-rescue/rbd-rescue/remediator/observe"
 	"github.com/rbd-rescue/rbd-rescue/remediator/plan"
 	"github.com/rbd-rescue/rbd-rescue/volume"
 )
@@ -65,9 +66,9 @@ func (c *Controller) stillRight(ctx context.Context, nf *v1alpha1.NodeFence, jud
 	if !slices.ContainsFunc(steps, hurts) {
 		return steps, nil
 	}
-	node, err := c.liveNode(ctx, nf.Spec.NodeName)
+	node, err := observe.ReadNode(ctx, c.Live, nf.Spec.NodeName)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("before anything is taken from it: %w", err)
 	}
 	stands := asJudged(node, judged)
 	if first := firstEntries(nf, steps); stands && len(first) > 0 {
@@ -145,19 +146,6 @@ func takesFromNode(nf *v1alpha1.NodeFence, step plan.Step) bool {
 	default:
 		return false
 	}
-}
-
-// liveNode reads the node from the API itself; nil if it is gone.
-func (c *Controller) liveNode(ctx context.Context, name string) (*corev1.Node, error) {
-	node := &corev1.Node{}
-	err := c.Live.Get(ctx, client.ObjectKey{Name: name}, node)
-	switch {
-	case apierrors.IsNotFound(err):
-		return nil, nil
-	case err != nil:
-		return nil, fmt.Errorf("reading node %s before anything is taken from it: %w", name, err)
-	}
-	return node, nil
 }
 
 // asJudged tells whether a node is as it was when the decision was taken, before Ceph was asked and the status stored: a kubelet
