@@ -104,6 +104,7 @@ func Commands(command *cobra.Command, args []string) error {
 		return nil
 	}
 	var near string
+	command.SuggestionsMinimumDistance = 2 // as cobra has it for its own message
 	if names := command.SuggestionsFor(args[0]); len(names) > 0 {
 		near = fmt.Sprintf("; did you mean %s?", strings.Join(names, " or "))
 	}

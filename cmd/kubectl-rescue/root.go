@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -24,10 +26,17 @@ type plugin struct {
 	rescueNamespace string
 	rescueCommand   string
 	timeout         time.Duration
+	// connect makes the client of the API, and run runs rbd-rescue; tests have their own.
+	connect func() (client.Client, error)
+	run     remote.Runner
 }
 
 func rootCommand(streams genericiooptions.IOStreams) *cobra.Command {
-	p := &plugin{IOStreams: streams, flags: genericclioptions.NewConfigFlags(true)}
+	return (&plugin{IOStreams: streams}).command()
+}
+
+func (p *plugin) command() *cobra.Command {
+	p.flags = genericclioptions.NewConfigFlags(true)
 	root := &cobra.Command{
 		Use:         "kubectl-rescue",
 		Short:       "See and say what happens to RBD volumes of failed nodes",
@@ -36,14 +45,20 @@ func rootCommand(streams genericiooptions.IOStreams) *cobra.Command {
 		Args:        exit.Commands,
 		RunE:        func(command *cobra.Command, _ []string) error { return command.Help() },
 	}
-	root.SetIn(streams.In)
-	root.SetOut(streams.Out)
-	root.SetErr(streams.ErrOut)
+	root.SetIn(p.In)
+	root.SetOut(p.Out)
+	root.SetErr(p.ErrOut)
 	p.flags.AddFlags(root.PersistentFlags())
 	root.PersistentFlags().StringVar(&p.rescueNamespace, "rescue-namespace", "rbd-rescue", "namespace that rbd-rescue runs in")
 	root.PersistentFlags().StringVar(&p.rescueCommand, "rescue-command", "", "command that runs rbd-rescue here, in place of a remediator's pod, as in \"/usr/bin/rbd-rescue --config=FILE --namespace=rbd-rescue\"")
 	root.PersistentFlags().DurationVar(&p.timeout, "timeout", time.Minute, "how long the whole command may take")
-	root.AddCommand(statusCommand(p))
+	root.PersistentPreRunE = func(*cobra.Command, []string) error {
+		if p.timeout <= 0 {
+			return exit.Misusef("--timeout: must be more than 0, not %s", p.timeout)
+		}
+		return nil
+	}
+	root.AddCommand(statusCommand(p), planCommand(p), fenceCommand(p), liftCommand(p), pauseCommand(p), resumeCommand(p), timelineCommand(p))
 	return root
 }
 
@@ -66,22 +81,33 @@ func (p *plugin) config() (*rest.Config, error) {
 
 // client asks the API itself, with the user's rights.
 func (p *plugin) client() (client.Client, error) {
+	if p.connect != nil {
+		return p.connect()
+	}
 	config, err := p.config()
 	if err != nil {
 		return nil, err
 	}
-	kinds := runtime.NewScheme()
-	if err := clientgoscheme.AddToScheme(kinds); err != nil {
-		return nil, err
-	}
-	if err := v1alpha1.AddToScheme(kinds); err != nil {
+	kinds, err := scheme()
+	if err != nil {
 		return nil, err
 	}
 	return client.New(config, client.Options{Scheme: kinds})
 }
 
+func scheme() (*runtime.Scheme, error) {
+	kinds := runtime.NewScheme()
+	if err := errors.Join(clientgoscheme.AddToScheme(kinds), v1alpha1.AddToScheme(kinds)); err != nil {
+		return nil, fmt.Errorf("registering kinds: %w", err)
+	}
+	return kinds, nil
+}
+
 // rescue runs commands of rbd-rescue where Ceph can be reached.
 func (p *plugin) rescue() (remote.Runner, error) {
+	if p.run != nil {
+		return p.run, nil
+	}
 	if p.rescueCommand != "" {
 		return remote.Local{Command: p.rescueCommand}, nil
 	}
