@@ -15,6 +15,16 @@ import (
 var version = "development"
 
 func main() {
+	code := exit.Run(ctrl.SetupSignalHandler(), rootCommand(), os.Stderr)
+	if call := exit.CallIn(os.Args[1:]); call != "" {
+		if err := exit.WriteMark(os.Stdout, call, code); err != nil {
+			code = exit.Failed
+		}
+	}
+	os.Exit(code)
+}
+
+func rootCommand() *cobra.Command {
 	root := &cobra.Command{
 		Use:     "rbd-rescue",
 		Short:   "Moves RBD volumes away from failed Kubernetes nodes, behind a proven fence",
@@ -25,11 +35,5 @@ func main() {
 	root.PersistentFlags().AddGoFlagSet(flag.CommandLine) // controller-runtime's --kubeconfig
 	exit.AddMarkFlag(root.PersistentFlags())
 	root.AddCommand(webhookCommand(), remediatorCommand(), planCommand())
-	code := exit.Run(ctrl.SetupSignalHandler(), root, os.Stderr)
-	if call := exit.CallIn(os.Args[1:]); call != "" {
-		if err := exit.WriteMark(os.Stdout, call, code); err != nil {
-			code = exit.Failed
-		}
-	}
-	os.Exit(code)
+	return root
 }
