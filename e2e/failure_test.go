@@ -21,6 +21,8 @@ func TestHostDead(t *testing.T) {
 	s.movesAway(s.node, db, web)
 	s.reaches(s.node, v1alpha1.PhaseRecovered)
 	s.asPlanned(planned)
+	s.tells("the incident as a picture", "claim "+s.namespace+"/web", "timeline", s.node, "-o", "svg")
+	s.tells("who recovered", s.namespace+"/db", "status", "-o", "wide")
 	for _, reason := range []string{v1alpha1.ReasonFenceStarted, v1alpha1.ReasonNodeFenced} {
 		s.told(reason, "Node", s.node)
 		s.told(reason, "NodeFence", s.node)

@@ -21,12 +21,20 @@ type planned struct {
 	pods map[types.UID]string
 }
 
-// plugin runs kubectl rescue within half a minute.
+// plugin runs kubectl rescue.
 func (s *scenario) plugin(typed string, args ...string) (out string, code int) {
 	s.Helper()
 	out, code, err := s.lab.Plugin(s.ctx, typed, args...)
 	s.must(err)
 	return out, code
+}
+
+// tells has the plugin tell something, in which a text must be.
+func (s *scenario) tells(what, text string, args ...string) {
+	s.Helper()
+	if out, code := s.plugin("", args...); code != 0 || !strings.Contains(out, text) {
+		s.Errorf("kubectl rescue %s does not tell %s, with code %d: %s", args[0], what, code, out)
+	}
 }
 
 // plan asks what would happen if a node failed now.

@@ -21,6 +21,9 @@ import (
 // planTimeout bounds the whole: lists of a large cluster, and what is asked of Ceph, which has bounds of its own.
 const planTimeout = 2 * time.Minute
 
+// looksAtMemory is after how many objects it looks how much memory is left.
+const looksAtMemory = 500
+
 // planOptions are the flags of the plan command.
 type planOptions struct {
 	verb
@@ -67,7 +70,17 @@ func (o planOptions) rehearse(ctx context.Context, node string) (plan.Rehearsal,
 	if err != nil {
 		return plan.Rehearsal{}, err
 	}
-	reader, err := observe.NewListed(ctx, site.client, keep)
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	kept := 0
+	reader, err := observe.NewListed(ctx, site.client, func(object client.Object) client.Object {
+		if kept++; kept%looksAtMemory == 0 {
+			if err := roomLeft(cgroup); err != nil {
+				stop(err)
+			}
+		}
+		return keep(object)
+	})
 	if err != nil {
 		return plan.Rehearsal{}, err
 	}
@@ -75,6 +88,9 @@ func (o planOptions) rehearse(ctx context.Context, node string) (plan.Rehearsal,
 		Reader: reader, Live: reader, Clusters: site.clusters, Clock: clock.RealClock{}, Namespace: o.namespace, Settings: site.configuration.Settings(),
 	}
 	snapshot, verdict, err := o.observe(ctx, observer, node)
+	if ctx.Err() != nil {
+		return plan.Rehearsal{}, fmt.Errorf("observing node %s: %w", node, context.Cause(ctx))
+	}
 	if err != nil {
 		return plan.Rehearsal{}, fmt.Errorf("observing node %s: %w", node, err)
 	}
