@@ -23,7 +23,7 @@ type called struct {
 func call(ctx context.Context, p *plugin, typed string, args ...string) called {
 	var out, errOut bytes.Buffer
 	p.IOStreams = genericiooptions.IOStreams{In: strings.NewReader(typed), Out: &out, ErrOut: &errOut}
-	root := p.command()
+	root := p.command() //nolint:contextcheck // cobra hands it on
 	root.SetArgs(args)
 	code := exit.Run(ctx, root, &errOut)
 	return called{code: code, out: out.String(), errOut: errOut.String()}

@@ -163,7 +163,7 @@ func (t *Timeline) bounds(nf *v1alpha1.NodeFence, now time.Time) {
 		if at != nil && at.Time.Before(t.From) {
 			t.From = at.Time
 		}
-		if at != nil && at.Time.After(t.To) {
+		if at != nil && at.After(t.To) {
 			t.To = at.Time
 		}
 	}
@@ -181,13 +181,13 @@ func (t *Timeline) ofNode(name string, times v1alpha1.IncidentTimes) Bar {
 func (t *Timeline) ofVolume(v v1alpha1.FencedVolume) Bar {
 	b := Bar{Name: "claim " + v.Claim, Spans: t.spans(
 		[]*metav1.MicroTime{v.DemandedAt, v.ReleasingAt, v.ReleasedAt, v.AttachedAt, v.RecoveredAt, nil}, Waiting, Releasing, Attaching, Starting, Running)}
-	switch {
-	case v.Phase == v1alpha1.VolumeRecovered:
+	switch v.Phase {
+	case v1alpha1.VolumeRecovered:
 		b.End = "runs on " + v.RecoveredOn
 		if v.DemandedAt != nil && v.RecoveredAt != nil {
 			b.End += fmt.Sprintf(" after %s", seconds(v.RecoveredAt.Sub(v.DemandedAt.Time)))
 		}
-	case v.Phase == v1alpha1.VolumeRefused:
+	case v1alpha1.VolumeRefused:
 		b.End = "refused: " + v.Reason
 	default:
 		b.End = strings.ToLower(string(v.Phase)) + reasonIn(v.Reason)
