@@ -16,9 +16,13 @@ func TestHostDead(t *testing.T) {
 	s := beginOnNode(t, v1alpha1.ModeRescue)
 	db := s.workload("db", s.node, true, patience)
 	web := s.workload("web", s.node, false, patience)
+	planned := s.plan(s.node)
 	s.must(s.lab.Nodes[s.node].Kill())
 	s.movesAway(s.node, db, web)
 	s.reaches(s.node, v1alpha1.PhaseRecovered)
+	s.asPlanned(planned)
+	s.tells("the incident as a picture", "claim "+s.namespace+"/web", "timeline", s.node, "-o", "svg")
+	s.tells("who recovered", s.namespace+"/db", "status", "-o", "wide")
 	for _, reason := range []string{v1alpha1.ReasonFenceStarted, v1alpha1.ReasonNodeFenced} {
 		s.told(reason, "Node", s.node)
 		s.told(reason, "NodeFence", s.node)
@@ -55,10 +59,12 @@ func TestHostFrozenUntilItsWatchIsGone(t *testing.T) {
 func TestKubeletDeadWriterAlive(t *testing.T) {
 	s := beginOnNode(t, v1alpha1.ModeRescue)
 	db := s.workload("db", s.node, true, patience)
+	planned := s.plan(s.node)
 	s.must(s.lab.Nodes[s.node].KillKubelet())
 	s.movesAway(s.node, db)
 	s.refused(db, s.node)
 	s.reaches(s.node, v1alpha1.PhaseRecovered)
+	s.asPlanned(planned)
 	s.proveData(db)
 }
 
@@ -78,6 +84,7 @@ func TestAPILinkCut(t *testing.T) {
 func TestAllLinksCutThenRestored(t *testing.T) {
 	s := beginOnNode(t, v1alpha1.ModeRescue)
 	db := s.workload("db", s.node, true, patience)
+	planned := s.plan(s.node)
 	s.must(s.lab.Network.Cut(s.ctx, s.node, network.All))
 	s.movesAway(s.node, db)
 	s.must(s.lab.Network.Restore(s.ctx, s.node))
@@ -92,6 +99,7 @@ func TestAllLinksCutThenRestored(t *testing.T) {
 		t.Error("the taint is gone although the old boot still runs")
 	}
 	nf := s.reaches(s.node, v1alpha1.PhaseRecovered)
+	s.asPlanned(planned)
 	if none, err := s.noClientListed(nf); err != nil || none {
 		t.Errorf("the entries are gone although the old boot still runs (%v)", err)
 	}
@@ -143,10 +151,12 @@ func TestWebhookDown(t *testing.T) {
 func TestReboot(t *testing.T) {
 	s := beginOnNode(t, v1alpha1.ModeRescue)
 	db := s.workload("db", s.node, true, patience)
+	planned := s.plan(s.node)
 	s.must(s.lab.Nodes[s.node].Kill())
 	s.notReady(s.node)
 	s.runsElsewhere(db, s.node)
 	s.reaches(s.node, v1alpha1.PhaseRecovered)
+	s.asPlanned(planned)
 	s.must(s.lab.Nodes[s.node].Reboot(s.ctx))
 	nf := s.reaches(s.node, v1alpha1.PhaseLifted)
 	if none, err := s.noClientListed(nf); err != nil || !none {
@@ -166,6 +176,7 @@ func TestReboot(t *testing.T) {
 func TestNotOptedIn(t *testing.T) {
 	s := beginOnNode(t, v1alpha1.ModeOff)
 	db := s.workload("db", s.node, true, patience)
+	planned := s.plan(s.node)
 	s.must(s.lab.Nodes[s.node].Kill())
 	s.notReady(s.node)
 	s.eventually(30*time.Second, "its pod is Terminating", func() (bool, error) {
@@ -179,6 +190,7 @@ func TestNotOptedIn(t *testing.T) {
 		_, flagged := pods[0].Labels[v1alpha1.LabelHeld]
 		return nf != nil || len(pods) != 1 || pods[0].UID != uid || flagged, err
 	})
+	s.asPlanned(planned)
 	s.proveData(db)
 }
 

@@ -58,9 +58,11 @@ func TestNeighbourOfTheSameClient(t *testing.T) {
 	if recorded, err := neighbour.Recorded(s.ctx, s.node); err != nil || !slices.Equal(recorded, shared) {
 		t.Fatalf("not one client: %v and %v (%v)", recorded, shared, err)
 	}
+	planned := s.plan(s.node)
 	s.must(s.lab.Nodes[s.node].KillKubelet()) // its writers go on
 	s.movesAway(s.node, db)
 	nf := s.reaches(s.node, v1alpha1.PhaseRecovered)
+	s.asPlanned(planned)
 	if len(nf.Status.Clients) != 1 || nf.Status.Clients[0].Scope != v1alpha1.ScopeClient {
 		t.Errorf("fenced %+v", nf.Status.Clients)
 	}
@@ -297,9 +299,12 @@ func TestBreakerOpensAndCloses(t *testing.T) {
 func TestPersonFencesAHealthyNode(t *testing.T) {
 	s := beginOnNode(t, v1alpha1.ModeRescue)
 	db := s.workload("db", s.node, true, patience)
-	s.must(s.lab.Client.Create(s.ctx, &v1alpha1.NodeFence{
-		ObjectMeta: metav1.ObjectMeta{GenerateName: "by-hand-"}, Spec: v1alpha1.NodeFenceSpec{NodeName: s.node, Reason: "smoke in the rack"},
-	}))
+	if out, code := s.plugin("no\n", "fence", s.node, "--reason=smoke in the rack"); code != 1 || !strings.Contains(out, s.namespace+"/db") {
+		t.Errorf("shown before it is confirmed, with code %d: %s", code, out)
+	}
+	if out, code := s.plugin(s.node+"\n", "fence", s.node, "--reason=smoke in the rack"); code != 0 {
+		t.Fatalf("fence ended with code %d: %s", code, out)
+	}
 	s.runsElsewhere(db, s.node)
 	s.wrote(db, s.node)
 	s.told(v1alpha1.ReasonPodDeleted, "Pod", "db-0")
@@ -319,7 +324,9 @@ func TestPersonLifts(t *testing.T) {
 	s.must(s.lab.Nodes[s.node].Kill())
 	s.movesAway(s.node, db)
 	nf := s.reaches(s.node, v1alpha1.PhaseRecovered)
-	s.must(s.lab.Client.Patch(s.ctx, nf.DeepCopy(), clientPatch(`{"metadata":{"annotations":{"`+v1alpha1.AnnotationLift+`":"`+nf.Spec.BootID+`"}}}`)))
+	if out, code := s.plugin(s.node+"\n", "lift", nf.Name, "--reason=its plug is pulled"); code != 0 {
+		t.Fatalf("lift ended with code %d: %s", code, out)
+	}
 	lifted := s.reaches(s.node, v1alpha1.PhaseLifted)
 	s.told(v1alpha1.ReasonFenceOverridden, "Node", s.node)
 	if none, err := s.noClientListed(lifted); err != nil || !none {
@@ -353,9 +360,12 @@ func TestExclusiveLock(t *testing.T) {
 	db := s.workloadOf(lab.WorkloadOptions{
 		Namespace: s.namespace, Name: "db", On: s.node, StatefulSet: true, Patience: patience, Features: []string{"layering", "exclusive-lock"},
 	})
+	planned := s.plan(s.node)
 	s.must(s.lab.Nodes[s.node].Freeze())
 	s.movesAway(s.node, db)
 	s.must(s.lab.Nodes[s.node].Thaw())
 	s.refused(db, s.node)
+	s.reaches(s.node, v1alpha1.PhaseRecovered)
+	s.asPlanned(planned)
 	s.proveData(db)
 }

@@ -46,6 +46,7 @@ func TestTwoCephClusters(t *testing.T) {
 	first, second := s.lab.Ceph, s.ceph
 	db := s.workloadOf(lab.WorkloadOptions{Namespace: s.namespace, Name: "db", StatefulSet: true, On: s.node, Patience: patience, Ceph: first})
 	far := s.workloadOf(lab.WorkloadOptions{Namespace: s.namespace, Name: "far", StatefulSet: true, On: s.node, Patience: patience, Ceph: second})
+	planned := s.plan(s.node)
 	s.must(second.StopQuorum(s.ctx))
 	s.must(s.lab.Nodes[s.node].KillKubelet()) // its writers go on
 	s.movesAway(s.node, db)
@@ -65,6 +66,7 @@ func TestTwoCephClusters(t *testing.T) {
 	if slices.Sort(fenced); !slices.Equal(fenced, []string{first.ClusterID, second.ClusterID}) {
 		t.Errorf("fenced in clusters %v", fenced)
 	}
+	s.asPlanned(planned)
 	s.proveData(db, far)
 }
 

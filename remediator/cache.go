@@ -31,6 +31,24 @@ func CacheOptions() cache.Options {
 	}
 }
 
+// Stripped keeps of an object what these caches have of it.
+func Stripped(object client.Object) client.Object {
+	switch o := object.(type) {
+	case *corev1.Pod:
+		return stripPod(o)
+	case *corev1.Node:
+		return stripNode(o)
+	case *corev1.PersistentVolume:
+		return stripPersistentVolume(o)
+	case *corev1.PersistentVolumeClaim:
+		return stripPersistentVolumeClaim(o)
+	case *storagev1.VolumeAttachment:
+		return stripVolumeAttachment(o)
+	default:
+		return object
+	}
+}
+
 func strip[T client.Object](f func(T) T) toolscache.TransformFunc {
 	return func(object any) (any, error) {
 		if typed, is := object.(T); is {

@@ -39,6 +39,8 @@ type Rescue struct {
 	webhook       *process.Process
 	remediator    *process.Process
 	second        *process.Process // remediator; nil while there is none
+	// command runs another command of rbd-rescue as the remediator.
+	command string
 	// settings of a scenario, in place of those that the chart gives.
 	settings map[string]any
 }
@@ -161,14 +163,15 @@ func (r *Rescue) startRemediator(ctx context.Context, name string, metrics, prob
 	if err != nil {
 		return nil, err
 	}
+	at := slices.IndexFunc(args, func(arg string) bool { return strings.HasPrefix(arg, "--config=") })
 	if len(r.settings) > 0 {
-		i := slices.IndexFunc(args, func(arg string) bool { return strings.HasPrefix(arg, "--config=") })
-		file, err := r.applySettings(strings.TrimPrefix(args[i], "--config="))
+		file, err := r.applySettings(strings.TrimPrefix(args[at], "--config="))
 		if err != nil {
 			return nil, err
 		}
-		args[i] = "--config=" + file
+		args[at] = "--config=" + file
 	}
+	r.command = strings.Join([]string{filepath.Join(r.lab.binaries.Dir, "rbd-rescue"), args[at], "--namespace=" + Namespace, "--kubeconfig=" + kubeconfig}, " ")
 	return r.start(name, args, kubeconfig, metrics, probes, crashAt)
 }
 

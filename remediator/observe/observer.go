@@ -63,14 +63,10 @@ func (o *Observer) Identity(ctx context.Context, name string) (plan.Identity, er
 // other NodeFences: one of them may be about to remove an entry that this one needs (S1).
 func (o *Observer) Incident(ctx context.Context, nf *v1alpha1.NodeFence) (plan.Snapshot, error) {
 	s, err := o.kubernetes(ctx, nf.Spec.NodeName, nf, o.Live)
-	if err != nil || !nf.Active() {
+	if err != nil {
 		return s, err
 	}
-	o.ceph(ctx, &s)
-	if err := o.others(ctx, &s); err != nil {
-		return plan.Snapshot{}, err
-	}
-	return s, nil
+	return s, o.complete(ctx, &s)
 }
 
 // newest prefers an active NodeFence to one that has ended. It is the same one whatever the order of the list.

@@ -31,13 +31,14 @@ type Binaries struct {
 
 // The names of the programs in Binaries.Dir.
 const (
-	LabKube     = "lab-kube"
-	CSIAttacher = "csi-attacher"
-	LabCSI      = "lab-csi"
-	LabVM       = "lab-vm"
-	RBDRescue   = "rbd-rescue"
-	Helm        = "helm"
-	CertManager = "lab-cert-manager"
+	LabKube       = "lab-kube"
+	CSIAttacher   = "csi-attacher"
+	LabCSI        = "lab-csi"
+	LabVM         = "lab-vm"
+	RBDRescue     = "rbd-rescue"
+	Helm          = "helm"
+	CertManager   = "lab-cert-manager"
+	KubectlRescue = "kubectl-rescue"
 )
 
 // programs are built one after the other; each uses all cores.
@@ -47,6 +48,7 @@ var programs = []program{
 	{name: LabCSI, pkg: "./cmd/lab-csi", librados: true},
 	{name: LabVM, pkg: "./cmd/lab-vm", static: true},
 	{name: RBDRescue, pkg: "./cmd/rbd-rescue", product: true, librados: true},
+	{name: KubectlRescue, pkg: "./cmd/kubectl-rescue", product: true},
 	{name: Helm, pkg: "helm.sh/helm/v3/cmd/helm", tool: true},
 	{name: CertManager, pkg: "./cmd/lab-cert-manager"},
 }
