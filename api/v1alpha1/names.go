@@ -21,8 +21,13 @@ const (
 	// AnnotationPaused on the Namespace of rbd-rescue, or on a Node, with the value "true": nothing new is fenced, there or
 	// of that node. What was begun is finished.
 	AnnotationPaused = "rbd-rescue.io/paused"
+	// AnnotationPausedBy and AnnotationPausedReason say who paused it and why, for people.
+	AnnotationPausedBy     = "rbd-rescue.io/paused-by"
+	AnnotationPausedReason = "rbd-rescue.io/paused-reason"
 	// AnnotationLift on a NodeFence, with its bootID as the value: lift it on this person's word that the boot is over (S3).
 	AnnotationLift = "rbd-rescue.io/lift"
+	// AnnotationLiftReason says why the person lifts it, for people.
+	AnnotationLiftReason = "rbd-rescue.io/lift-reason"
 )
 
 // What rbd-rescue writes. All of it is a hint for people, never proof for a decision (S5).

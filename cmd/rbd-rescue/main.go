@@ -3,11 +3,12 @@ package main
 
 import (
 	"flag"
-	"fmt"
 	"os"
 
 	"github.com/spf13/cobra"
 	ctrl "sigs.k8s.io/controller-runtime"
+
+	"github.com/rbd-rescue/rbd-rescue/cmd/exit"
 )
 
 // version is set by the build.
@@ -15,16 +16,20 @@ var version = "development"
 
 func main() {
 	root := &cobra.Command{
-		Use:           "rbd-rescue",
-		Short:         "Moves RBD volumes away from failed Kubernetes nodes, behind a proven fence",
-		Version:       version,
-		SilenceUsage:  true,
-		SilenceErrors: true,
+		Use:     "rbd-rescue",
+		Short:   "Moves RBD volumes away from failed Kubernetes nodes, behind a proven fence",
+		Version: version,
+		Args:    exit.Commands,
+		RunE:    func(command *cobra.Command, _ []string) error { return command.Help() },
 	}
 	root.PersistentFlags().AddGoFlagSet(flag.CommandLine) // controller-runtime's --kubeconfig
+	exit.AddMarkFlag(root.PersistentFlags())
 	root.AddCommand(webhookCommand(), remediatorCommand())
-	if err := root.ExecuteContext(ctrl.SetupSignalHandler()); err != nil {
-		fmt.Fprintln(os.Stderr, "rbd-rescue:", err)
-		os.Exit(1)
+	code := exit.Run(ctrl.SetupSignalHandler(), root, os.Stderr)
+	if call := exit.CallIn(os.Args[1:]); call != "" {
+		if err := exit.WriteMark(os.Stdout, call, code); err != nil {
+			code = exit.Failed
+		}
 	}
+	os.Exit(code)
 }

@@ -8,11 +8,9 @@ import (
 	"github.com/spf13/cobra"
 	"k8s.io/utils/clock"
 	ctrl "sigs.k8s.io/controller-runtime"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
-	"github.com/rbd-rescue/rbd-rescue/ceph"
 	"github.com/rbd-rescue/rbd-rescue/cmd/rbd-rescue/config"
 	"github.com/rbd-rescue/rbd-rescue/remediator"
 )
@@ -73,16 +71,8 @@ func runRemediator(ctx context.Context, s serving, configFile string) error {
 	if err != nil {
 		return fmt.Errorf("setting the manager up: %w", err)
 	}
-	dials := map[string]ceph.Dial{}
-	for _, cluster := range configuration.CephClusters {
-		dials[cluster.ClusterID] = dialer(cluster, mgr.GetAPIReader())
-	}
-	clusters := ceph.NewClusters(dials)
-	for _, cluster := range configuration.CephClusters {
-		clusters.SetMirrors(cluster.ClusterID, cluster.Mirrors())
-	}
 	options := remediator.Options{
-		Clusters: clusters, Clock: clock.RealClock{}, Namespace: s.namespace, Settings: configuration.Settings(),
+		Clusters: clustersOf(configuration, mgr.GetAPIReader()), Clock: clock.RealClock{}, Namespace: s.namespace, Settings: configuration.Settings(),
 		Boundary: boundary,
 	}
 	if err := remediator.Add(ctx, mgr, options); err != nil {
@@ -95,18 +85,4 @@ func runRemediator(ctx context.Context, s serving, configFile string) error {
 		return fmt.Errorf("adding the readiness check: %w", err)
 	}
 	return mgr.Start(ctx)
-}
-
-func dialer(cluster config.CephCluster, reader client.Reader) ceph.Dial {
-	return func(ctx context.Context) (ceph.Conn, error) {
-		monitors, err := cluster.ResolveMonitors(ctx, reader)
-		if err != nil {
-			return nil, err
-		}
-		key, err := cluster.Key()
-		if err != nil {
-			return nil, err
-		}
-		return dial(ctx, monitors, cluster.User, key)
-	}
 }

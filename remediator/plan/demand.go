@@ -81,3 +81,12 @@ func wantedElsewhere(s Snapshot, v Volume) bool {
 func optedIn(s Snapshot, v Volume) bool {
 	return s.Policies[v.Claim.Namespace].Mode == v1alpha1.ModeRescue
 }
+
+// WaitsFor says what a held volume waits for while the node has no NodeFence; empty if it is wanted elsewhere and may be moved.
+func WaitsFor(s Snapshot, v Volume) string {
+	if !optedIn(s, v) {
+		return fmt.Sprintf("namespace %s is not in mode rescue", v.Claim.Namespace)
+	}
+	_, missing := demand(s, v)
+	return missing
+}
