@@ -43,7 +43,7 @@ func rootCommand(streams genericiooptions.IOStreams) *cobra.Command {
 	root.PersistentFlags().StringVar(&p.rescueNamespace, "rescue-namespace", "rbd-rescue", "namespace that rbd-rescue runs in")
 	root.PersistentFlags().StringVar(&p.rescueCommand, "rescue-command", "", "command that runs rbd-rescue here, in place of a remediator's pod, as in \"/usr/bin/rbd-rescue --config=FILE --namespace=rbd-rescue\"")
 	root.PersistentFlags().DurationVar(&p.timeout, "timeout", time.Minute, "how long the whole command may take")
-	root.AddCommand(statusCommand(p))
+	root.AddCommand(statusCommand(p), restoreCommand(p))
 	return root
 }
 

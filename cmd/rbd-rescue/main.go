@@ -24,7 +24,7 @@ func main() {
 	}
 	root.PersistentFlags().AddGoFlagSet(flag.CommandLine) // controller-runtime's --kubeconfig
 	exit.AddMarkFlag(root.PersistentFlags())
-	root.AddCommand(webhookCommand(), remediatorCommand())
+	root.AddCommand(webhookCommand(), remediatorCommand(), imageCommand())
 	code := exit.Run(ctrl.SetupSignalHandler(), root, os.Stderr)
 	if call := exit.CallIn(os.Args[1:]); call != "" {
 		if err := exit.WriteMark(os.Stdout, call, code); err != nil {
