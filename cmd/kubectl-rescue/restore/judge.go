@@ -66,7 +66,7 @@ func Refusals(s Situation) []string {
 	refusals = append(refusals, s.fences()...)
 	if doubts := s.doubts(); len(doubts) > 0 && !s.ClientsAreGone {
 		refusals = append(refusals, fmt.Sprintf("nobody knows whether an earlier client can still write to image %s, and that no watcher is seen is no proof: %s. "+
-			"Make sure that those machines are off or were rebooted, or cut the clients off for good (ceph osd blocklist add CLIENT 31536000). Then say so: --clients-are-gone",
+			"Cut the clients off for good (ceph osd blocklist add CLIENT 31536000); or make sure that those machines are off or were rebooted, and say so with --clients-are-gone",
 			s.Image.Image, strings.Join(doubts, "; ")))
 	}
 	return refusals

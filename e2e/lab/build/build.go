@@ -38,6 +38,7 @@ const (
 	RBDRescue   = "rbd-rescue"
 	Helm        = "helm"
 	CertManager = "lab-cert-manager"
+	Plugin      = "kubectl-rescue"
 )
 
 // programs are built one after the other; each uses all cores.
@@ -47,6 +48,7 @@ var programs = []program{
 	{name: LabCSI, pkg: "./cmd/lab-csi", librados: true},
 	{name: LabVM, pkg: "./cmd/lab-vm", static: true},
 	{name: RBDRescue, pkg: "./cmd/rbd-rescue", product: true, librados: true},
+	{name: Plugin, pkg: "./cmd/kubectl-rescue", product: true, static: true},
 	{name: Helm, pkg: "helm.sh/helm/v3/cmd/helm", tool: true},
 	{name: CertManager, pkg: "./cmd/lab-cert-manager"},
 }
