@@ -142,7 +142,7 @@ func encodeMetadata(key, value string) []byte {
 const inherited = rbd.FeatureLayering | rbd.FeatureExclusiveLock | rbd.FeatureObjectMap | rbd.FeatureFastDiff | rbd.FeatureDeepFlatten
 
 // Clone implements ceph.Conn. It is a clone of format 2, for which the snapshot need not be protected, whatever the cluster has for
-// a default: clients older than Mimic, and kernels older than 5.1, can't open it.
+// a default: old clients and kernels can't open it.
 func (c *Conn) Clone(ctx context.Context, image ceph.Image, snapshot, name string, flat bool) error {
 	_, err := withPool(ctx, c, "clone image", image, func(ioctx *rados.IOContext) (struct{}, error) {
 		return struct{}{}, c.clone(ioctx, image, snapshot, name, flat)
