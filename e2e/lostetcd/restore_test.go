@@ -60,8 +60,8 @@ type site struct {
 	ceph       *ceph.Cluster
 	api        *kube.ControlPlane
 	admin      client.Client
-	// config is rbd-rescue's file, clusters the writers'.
-	config, clusters string
+	// config is rbd-rescue's file, restorer that of a user who may make images, clusters the writers'.
+	config, restorer, clusters string
 }
 
 func begin(t *testing.T) *site {
@@ -112,10 +112,13 @@ func (s *site) configure() {
 		return file
 	}
 	s.clusters = write("clusters.json", []any{map[string]any{"clusterID": clusterID, "monitors": strings.Join(s.ceph.Monitors(), ","), "keyFile": csiKey}})
-	s.config = write("config.yaml", map[string]any{
-		"apiVersion": "config.rbd-rescue.io/v1alpha1", "kind": "RemediatorConfiguration",
-		"cephClusters": []any{map[string]any{"clusterID": clusterID, "monitors": s.ceph.Monitors(), "user": "rbd-rescue", "keyFile": rescueKey}},
-	})
+	configuration := func(user, key string) map[string]any {
+		return map[string]any{
+			"apiVersion": "config.rbd-rescue.io/v1alpha1", "kind": "RemediatorConfiguration",
+			"cephClusters": []any{map[string]any{"clusterID": clusterID, "monitors": s.ceph.Monitors(), "user": user, "keyFile": key}},
+		}
+	}
+	s.config, s.restorer = write("config.yaml", configuration("rbd-rescue", rescueKey)), write("restorer.yaml", configuration(csiUser, csiKey))
 	s.must(os.MkdirAll(s.acks(), 0o755))
 }
 
@@ -237,13 +240,15 @@ func (s *site) startRemediator() *process.Process {
 }
 
 // restore runs the plugin as an administrator does who has a new, empty cluster: rbd-rescue is not installed there.
-func (s *site) restore(args ...string) (string, error) {
+func (s *site) restore(args ...string) (string, error) { return s.restoreBy(s.config, args...) }
+
+func (s *site) restoreBy(config string, args ...string) (string, error) {
 	kubeconfig := "--kubeconfig=" + s.api.Kubeconfig()
 	out, err := s.supervisor.Run(s.ctx, process.Spec{
 		Name: build.Plugin, Path: filepath.Join(s.binaries.Dir, build.Plugin),
 		Args: append([]string{
 			"restore", kubeconfig,
-			"--rescue-command=" + strings.Join([]string{filepath.Join(s.binaries.Dir, build.RBDRescue), kubeconfig, "--config=" + s.config, "--namespace=" + rescueNamespace}, " "),
+			"--rescue-command=" + strings.Join([]string{filepath.Join(s.binaries.Dir, build.RBDRescue), kubeconfig, "--config=" + config, "--namespace=" + rescueNamespace}, " "),
 		}, args...),
 	})
 	return string(out), err
@@ -287,9 +292,9 @@ func TestAVolumeIsRestoredFromItsImageAfterTheLossOfEtcd(t *testing.T) {
 	}
 	s.namespaces()
 
-	// It may still write: refused, until it is cut off as the refusal says.
+	// It may still write, be its watch there yet or not: refused, until it is cut off as the refusal says.
 	out, err := s.restore(ceph.Pool + "/" + image)
-	if err == nil || !strings.Contains(err.Error(), "open for writing") || !strings.Contains(err.Error(), "client "+recorded[0]+" of node node-a (boot boot-1)") {
+	if err == nil || !strings.Contains(err.Error(), "client "+recorded[0]+" of node node-a (boot boot-1)") {
 		t.Fatalf("restored beside a client that may write: %q, %v", out, err)
 	}
 	t.Logf("%v", err)
@@ -300,19 +305,61 @@ func TestAVolumeIsRestoredFromItsImageAfterTheLossOfEtcd(t *testing.T) {
 		return err == nil, err
 	})
 	t.Logf("%s", out)
-	claim := &corev1.PersistentVolumeClaim{}
-	s.eventually("Kubernetes binds the claim", func() (bool, error) {
-		err := s.admin.Get(s.ctx, client.ObjectKey{Namespace: "shop", Name: "data"}, claim)
-		return claim.Status.Phase == corev1.ClaimBound, err
-	})
+	claim := s.bound("data")
 	pv := &corev1.PersistentVolume{}
 	s.must(s.admin.Get(s.ctx, client.ObjectKey{Name: claim.Spec.VolumeName}, pv))
 	if claim.Labels["app"] != "db" || pv.Name != "pvc-1" || pv.Spec.PersistentVolumeReclaimPolicy != corev1.PersistentVolumeReclaimRetain || pv.Spec.CSI.VolumeAttributes["imageName"] != image {
 		t.Errorf("restored %+v and %+v", claim, pv)
 	}
 
+	_, err = s.ceph.RBD(s.ctx, "snap", "create", ceph.Pool+"/"+image+"@before")
+	s.must(err)
 	s.writeOn("node-b")
 	s.reports("another node goes on where it ended", "node-b", func(w workload.WriterReport) bool { return w.Acknowledged > 10 })
 	s.must(writer.Thaw())
 	s.reports("what node-a writes is refused, and all records are there", "node-a", func(w workload.WriterReport) bool { return w.Refused != "" })
+	s.fromSnapshot()
+}
+
+// fromSnapshot restores a snapshot beside the volume, which is in use; that one is not rolled back.
+func (s *site) fromSnapshot() {
+	s.Helper()
+	toBefore := []string{ceph.Pool + "/" + image, "--snapshot=before"}
+	for name, test := range map[string]struct {
+		config, want string
+		args         []string
+	}{
+		"rolled an image back that is in use":     {s.restorer, "open for writing", []string{"--rollback", "--overwrite=" + ceph.Pool + "/" + image}},
+		"rolled an image back without a 2nd word": {s.restorer, "add --overwrite", []string{"--rollback"}},
+		"made an image without the right to":      {s.config, "profile rbd", []string{"--as-claim=before"}},
+	} {
+		if out, err := s.restoreBy(test.config, append(test.args, toBefore...)...); err == nil || !strings.Contains(err.Error(), test.want) {
+			s.Errorf("%s: %q, %v", name, out, err)
+		}
+	}
+	_, err := s.restoreBy(s.restorer, append(toBefore, "--as-claim=before")...)
+	s.must(err)
+	pv := &corev1.PersistentVolume{}
+	s.must(s.admin.Get(s.ctx, client.ObjectKey{Name: s.bound("before").Spec.VolumeName}, pv))
+	if csi := pv.Spec.CSI; csi.VolumeHandle != image+"-before" || csi.VolumeAttributes["staticVolume"] != "true" {
+		s.Errorf("the clone's volume is %+v", csi)
+	}
+	export := func(what string) string {
+		out, err := s.ceph.RBD(s.ctx, "export", "--no-progress", ceph.Pool+"/"+what, "-")
+		s.must(err)
+		return string(out)
+	}
+	if export(image+"-before") != export(image+"@before") {
+		s.Error("the clone is not the snapshot")
+	}
+}
+
+func (s *site) bound(name string) *corev1.PersistentVolumeClaim {
+	s.Helper()
+	claim := &corev1.PersistentVolumeClaim{}
+	s.eventually("Kubernetes binds claim "+name, func() (bool, error) {
+		err := s.admin.Get(s.ctx, client.ObjectKey{Namespace: "shop", Name: name}, claim)
+		return claim.Status.Phase == corev1.ClaimBound, err
+	})
+	return claim
 }
