@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -154,8 +153,11 @@ func (r *restoring) restore(ctx context.Context, id ceph.Image) error {
 		return exit.Misusef("what was written to image %s since snapshot %s would be lost: if you want that, add --overwrite %s", id, r.snapshot, id)
 	}
 	s, err := r.judge(ctx, id)
-	if err != nil || r.dryRun {
-		return errors.Join(err, r.print(s, err))
+	if err != nil {
+		return err
+	}
+	if r.dryRun {
+		return r.print(s)
 	}
 	switch {
 	case s.Fresh:
@@ -173,13 +175,13 @@ func (r *restoring) restore(ctx context.Context, id ceph.Image) error {
 	}
 	if r.rollback && s.Exists() {
 		fmt.Fprintf(r.ErrOut, "PersistentVolume %s and claim %s/%s are there already, and stay as they are.\n", s.Volume.Name, s.Claim.Namespace, s.Claim.Name)
-		return r.print(s, nil)
+		return r.print(s)
 	}
 	if err := restore.Apply(ctx, r.api, s.Volume, s.Claim); err != nil {
 		return err
 	}
 	if r.out.format != "" {
-		return r.print(s, nil)
+		return r.print(s)
 	}
 	fmt.Fprintf(r.Out, "Made PersistentVolume %s and claim %s/%s of image %s. See it bound: kubectl -n %s get pvc %s\n",
 		s.Volume.Name, s.Claim.Namespace, s.Claim.Name, s.Image.Image, s.Claim.Namespace, s.Claim.Name)
@@ -250,11 +252,8 @@ func (r *restoring) clone(ctx context.Context, id ceph.Image, s restore.Situatio
 	return clone, nil
 }
 
-// print writes the objects as kubectl apply takes them; nothing where they were refused.
-func (r *restoring) print(s restore.Situation, refused error) error {
-	if refused != nil {
-		return nil
-	}
+// print writes the objects as kubectl apply takes them.
+func (r *restoring) print(s restore.Situation) error {
 	list := map[string]any{"apiVersion": "v1", "kind": "List", "items": []any{s.Volume, s.Claim}}
 	if is, err := r.out.data(r.Out, list); is || !r.dryRun {
 		return err
