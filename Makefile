@@ -50,11 +50,11 @@ test-e2e: packages vm old-and-new-ceph ## The lab's own tests and the end-to-end
 	@flock -o $(MACHINE) $(MAKE) --no-print-directory -k -j2 e2e-lab e2e-ceph; result=$$?; \
 	if [ -s e2e/bin/skipped ]; then echo; echo "*** SKIPPED, so not tested:"; cat e2e/bin/skipped; fi; exit $$result
 
-# A machine has one lab at a time, so that its packages run one after the other; these two have Ceph clusters of their own, on
+# A machine has one lab at a time, so that its packages run one after the other; these have Ceph clusters of their own, on
 # addresses of their own, and run beside it. Another make test-e2e waits: its names and addresses are the same. No pass is
 # remembered: it depends on more than files.
 MACHINE  := /run/lock/rbd-rescue-e2e
-OWN_CEPH := cmd/lab-csi lab/ceph
+OWN_CEPH := cmd/lab-csi lab/ceph lostetcd
 E2E_TEST := go test -tags $(LIBRADOS_TAGS) -count 1 -p 1 -parallel 32 -timeout 45m $(E2E_FLAGS)
 
 .PHONY: e2e-lab e2e-ceph

@@ -16,6 +16,17 @@ type Conn interface {
 	// It returns once every one is answered by the primary OSD of its placement group; that an object does not exist is
 	// an answer. Nothing is written.
 	Probe(ctx context.Context, pool, namespace string, objects []string) error
+	// Images are the names of the images in a pool, or in a namespace of it, in no order.
+	Images(ctx context.Context, pool, namespace string) ([]string, error)
+	// Describe an image: what of it does not change with its use. It opens the image read-only.
+	Describe(ctx context.Context, image Image) (ImageDescription, error)
+	// SetMetadata of an image that exists, without opening it: there is no watcher, and the exclusive lock stays where it is.
+	SetMetadata(ctx context.Context, image Image, key, value string) error
+	// Clone makes an image of a snapshot of another one in the same pool, with the metadata and the features of that. If flat,
+	// all data is copied, and nothing ties the two together.
+	Clone(ctx context.Context, image Image, snapshot, name string, flat bool) error
+	// Rollback overwrites an image with a snapshot of it. It opens the image for writing, and takes its exclusive lock.
+	Rollback(ctx context.Context, image Image, snapshot string) error
 	// OwnAddresses are those of this client.
 	OwnAddresses(ctx context.Context) ([]Address, error)
 	// Close ends the connection once the calls under way have ended. It does not wait for them.

@@ -40,6 +40,10 @@ func (e *CommandError) missingRight() string {
 		return `the user needs the caps mon 'allow r, allow command "osd blocklist"'`
 	case strings.HasSuffix(e.Command, "blacklist"):
 		return `the user needs the caps mon 'allow r, allow command "osd blacklist"'`
+	case e.Command == "set image metadata":
+		return "the user needs the caps osd 'allow class rbd metadata_set' for this pool"
+	case e.Command == "clone image", e.Command == "roll image back":
+		return "the user needs the caps osd 'profile rbd' for this pool and namespace"
 	case strings.HasPrefix(e.Command, "osd "):
 		return "the user needs the caps mon 'allow r'"
 	default:

@@ -170,6 +170,7 @@ func TestReboot(t *testing.T) {
 	again := s.workload("again", s.node, false, patience)
 	s.wrote(again, "")
 	s.proveData(db, again)
+	s.deleteAndRestore(db, nf)
 }
 
 // A namespace that did not opt in stays as Kubernetes leaves it.

@@ -16,6 +16,7 @@ import (
 	"github.com/rbd-rescue/rbd-rescue/api/v1alpha1"
 	"github.com/rbd-rescue/rbd-rescue/ceph"
 	"github.com/rbd-rescue/rbd-rescue/remediator/announce"
+	"github.com/rbd-rescue/rbd-rescue/remediator/archivist"
 	"github.com/rbd-rescue/rbd-rescue/remediator/auditor"
 	"github.com/rbd-rescue/rbd-rescue/remediator/detector"
 	"github.com/rbd-rescue/rbd-rescue/remediator/flagger"
@@ -73,6 +74,10 @@ func Add(ctx context.Context, mgr ctrl.Manager, options Options) error {
 	announcer := announce.New(mgr.GetEventRecorder(v1alpha1.FieldManager), options.Clock)
 	for _, controller := range []interface{ AddTo(ctrl.Manager) error }{
 		&recorder.Controller{Client: mgr.GetClient(), Observer: observer, Clusters: options.Clusters, Clock: options.Clock},
+		&archivist.Controller{
+			Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Clusters: options.Clusters, Announcer: announcer, Clock: options.Clock,
+			Namespace: options.Namespace,
+		},
 		&flagger.Controller{Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Observer: observer, Announcer: announcer},
 		&detector.Controller{Client: mgr.GetClient(), Observer: observer, Announcer: announcer},
 		&rescuer.Controller{

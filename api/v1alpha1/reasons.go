@@ -48,6 +48,9 @@ const ReasonFencedAddressTaken = "FencedAddressTaken"
 // ReasonUnknownEntries (Namespace of rbd-rescue): the blocklist has long-lived entries that no NodeFence lists.
 const ReasonUnknownEntries = "UnknownEntries"
 
+// ReasonManifestsNotKept (Namespace of rbd-rescue, PersistentVolumeClaim): manifests can't be kept with the image; the note says why.
+const ReasonManifestsNotKept = "ManifestsNotKept"
+
 // Reasons that came with a person's word or a person's wish.
 const (
 	// ReasonPaused (Node, NodeFence): somebody asked that nothing new is fenced.

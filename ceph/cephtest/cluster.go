@@ -37,12 +37,15 @@ type Cluster struct {
 	mirrors   []string
 	locks     map[ceph.Image]ceph.Address
 	metadata  map[ceph.Image]map[string]string
-	daemons   []string
-	manager   string
-	fsid      string
-	calls     []string
-	fail      func(call string) error
-	failNext  map[string][]error
+	images    map[ceph.Image]ceph.ImageDescription
+	// rolledBack has the snapshot that an image was last overwritten with.
+	rolledBack map[ceph.Image]string
+	daemons    []string
+	manager    string
+	fsid       string
+	calls      []string
+	fail       func(call string) error
+	failNext   map[string][]error
 	// changed is closed, and made anew, when a placement group catches up, or an image hangs no more.
 	changed chan struct{}
 }
@@ -59,7 +62,8 @@ func New(clock clock.PassiveClock) *Cluster {
 	c := &Cluster{
 		Clock: clock, epoch: 10, pools: map[string]*pool{}, blocklist: map[ceph.Address]time.Time{}, watchers: map[ceph.Image][]ceph.Address{},
 		gone: map[ceph.Image]bool{}, hung: map[ceph.Image]bool{}, dataPools: map[ceph.Image]string{}, mirrored: map[ceph.Image]bool{},
-		locks: map[ceph.Image]ceph.Address{}, metadata: map[ceph.Image]map[string]string{}, daemons: []string{"10.0.0.101:6789/0"}, fsid: "f51d", failNext: map[string][]error{}, changed: make(chan struct{}),
+		locks: map[ceph.Image]ceph.Address{}, metadata: map[ceph.Image]map[string]string{}, images: map[ceph.Image]ceph.ImageDescription{}, rolledBack: map[ceph.Image]string{},
+		daemons: []string{"10.0.0.101:6789/0"}, fsid: "f51d", failNext: map[string][]error{}, changed: make(chan struct{}),
 	}
 	c.AddPool("rbd", 8)
 	return c
@@ -126,16 +130,6 @@ func (c *Cluster) Lock(image ceph.Image, client string) {
 	c.lock.Lock()
 	defer c.lock.Unlock()
 	c.locks[image] = ceph.MustParseAddress(client)
-}
-
-// SetMetadata of an image.
-func (c *Cluster) SetMetadata(image ceph.Image, key, value string) {
-	c.lock.Lock()
-	defer c.lock.Unlock()
-	if c.metadata[image] == nil {
-		c.metadata[image] = map[string]string{}
-	}
-	c.metadata[image][key] = value
 }
 
 // SetDaemons says at which addresses the cluster's monitors live, as in "10.0.0.5:6789/0".

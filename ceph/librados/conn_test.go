@@ -17,7 +17,8 @@ import (
 )
 
 // env holds "MONITORS USER KEY POOL [IMAGE [DATAPOOL]]" of a Ceph cluster to test with, separated by spaces. The user needs the caps
-// mon 'allow r, allow command "osd blocklist"' and osd 'profile rbd-read-only'. Only entries of 192.0.2.0/24 are made.
+// mon 'allow r, allow command "osd blocklist"' and osd 'profile rbd-read-only, allow class rbd metadata_set'. Only entries of
+// 192.0.2.0/24 are made, and metadata "rbd-rescue-test" of the image.
 const env = "RBD_RESCUE_TEST_CEPH"
 
 type target struct {
@@ -165,6 +166,40 @@ func TestImages(t *testing.T) {
 		})
 	}
 	group.Wait()
+}
+
+func TestMetadataIsKeptWithAnImageAndMakesNone(t *testing.T) {
+	t.Parallel()
+	at := realCluster(t)
+	if at.image == "" {
+		t.Skipf("no image in %s", env)
+	}
+	conn, err := Dial(within(t, 15*time.Second), at.options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(conn.Close)
+	ctx := within(t, 20*time.Second)
+	image := ceph.Image{Pool: at.pool, Name: at.image}
+	for _, value := range []string{"first", "second"} {
+		if err := conn.SetMetadata(ctx, image, "rbd-rescue-test", value); err != nil {
+			t.Fatal(err)
+		}
+		if state, err := conn.Inspect(ctx, image); err != nil || state.Metadata["rbd-rescue-test"] != value {
+			t.Errorf("metadata is %v: %v", state.Metadata, err)
+		}
+	}
+	ioctx, err := conn.open(at.pool, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ioctx.Destroy()
+	if err := translate("set image metadata", setMetadata(ioctx, "none", "key", "value")); !ceph.IsNotFound(err) {
+		t.Errorf("an image that was removed meanwhile: %v", err)
+	}
+	if _, err := ioctx.Stat("rbd_header.none"); !ceph.IsNotFound(translate("stat", err)) {
+		t.Errorf("the header of an image that was removed: %v", err)
+	}
 }
 
 func TestDialWithAWrongKeyFailsWithinTheLimit(t *testing.T) {

@@ -43,7 +43,7 @@ func (r Release) Usr(bin string) (string, error) {
 func (r Release) LeastRights(pools ...string) map[string]string {
 	var osd []string
 	for _, pool := range pools {
-		osd = append(osd, "profile rbd-read-only pool="+pool)
+		osd = append(osd, "profile rbd-read-only pool="+pool, fmt.Sprintf("allow class rbd metadata_set pool=%s object_prefix rbd_header.", pool))
 	}
 	return map[string]string{"mon": fmt.Sprintf("allow r, allow command %q", "osd "+r.Word), "osd": strings.Join(osd, ", ")}
 }

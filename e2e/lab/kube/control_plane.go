@@ -98,8 +98,8 @@ type ControlPlane struct {
 	config     *rest.Config
 	client     kubernetes.Interface
 
-	mu                                     sync.Mutex
-	apiServer, controllerManager, attacher *process.Process
+	mu                                           sync.Mutex
+	etcd, apiServer, controllerManager, attacher *process.Process
 }
 
 // Start brings up a control plane in an empty Dir and returns when pods can be made. What it started before an error is for the Supervisor to stop.
@@ -137,13 +137,28 @@ func (c *ControlPlane) do(ctx context.Context, steps ...func(context.Context) er
 
 func (c *ControlPlane) startEtcd(context.Context) error {
 	client, peer := c.EtcdURL(), fmt.Sprintf("http://%s:%d", c.options.IP, etcdPeerPort)
-	_, err := c.start("etcd",
-		"--data-dir="+filepath.Join(c.options.Dir, "etcd"), "--unsafe-no-fsync", "--log-level=warn",
+	p, err := c.start("etcd",
+		"--data-dir="+c.etcdDir(), "--unsafe-no-fsync", "--log-level=warn",
 		"--quota-backend-bytes=8589934592", // its default, 2 GiB, is too small for bench-webhook
 		"--listen-client-urls="+client, "--advertise-client-urls="+client,
 		"--listen-peer-urls="+peer, "--initial-advertise-peer-urls="+peer, "--initial-cluster=default="+peer,
 	)
-	return err
+	if err != nil {
+		return err
+	}
+	c.set(&c.etcd, p)
+	return nil
+}
+
+func (c *ControlPlane) etcdDir() string { return filepath.Join(c.options.Dir, "etcd") }
+
+// LoseEtcd is the loss of all that Kubernetes knows: etcd and the API server end as in a crash, and start with nothing. Only the
+// cluster's certificates stay. Of the other components none may run.
+func (c *ControlPlane) LoseEtcd(ctx context.Context) error {
+	if err := errors.Join(c.get(&c.apiServer).Kill(), c.get(&c.etcd).Kill(), os.RemoveAll(c.etcdDir())); err != nil {
+		return fmt.Errorf("losing etcd: %w", err)
+	}
+	return c.do(ctx, c.startEtcd, c.waitForEtcd, c.StartAPIServer)
 }
 
 // prepare makes the PKI and our own client while etcd starts, and then waits for etcd.
@@ -165,6 +180,10 @@ func (c *ControlPlane) prepare(ctx context.Context) error {
 	if c.client, err = kubernetes.NewForConfig(c.config); err != nil {
 		return fmt.Errorf("making the client: %w", err)
 	}
+	return c.waitForEtcd(ctx)
+}
+
+func (c *ControlPlane) waitForEtcd(ctx context.Context) error {
 	return poll(ctx, "etcd to be healthy", func(ctx context.Context) error {
 		return healthy(ctx, http.DefaultClient, c.EtcdURL()+"/health")
 	})
