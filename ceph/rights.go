@@ -51,7 +51,7 @@ func (c *Cluster) try(ctx context.Context, word, operation, address string) erro
 }
 
 // Time is the cluster's clock: when the newest entry of its log was written. Managers write one every two seconds, so that it is
-// a few seconds old at most; zero if the log is empty. It needs mon 'allow r'.
+// a few seconds old at most; zero if the log is empty, or of a Ceph before 15, which does not tell the zone. It needs mon 'allow r'.
 func (c *Cluster) Time(ctx context.Context) (time.Time, error) {
 	out, err := c.conn.MonCommand(ctx, []byte(`{"prefix":"log last","num":1,"level":"debug","channel":"cluster","format":"json"}`))
 	if err != nil {
@@ -66,9 +66,10 @@ func (c *Cluster) Time(ctx context.Context) (time.Time, error) {
 	if len(entries) == 0 {
 		return time.Time{}, nil
 	}
-	newest, err := time.Parse("2006-01-02T15:04:05.999999999-0700", entries[len(entries)-1].Stamp)
-	if err != nil {
-		return time.Time{}, fmt.Errorf("reading the cluster's time: %w", err) // before Ceph 15 the zone is not told
+	stamp := entries[len(entries)-1].Stamp
+	newest, err := time.Parse("2006-01-02T15:04:05.999999999-0700", stamp)
+	if _, zoneless := time.Parse("2006-01-02 15:04:05.999999999", stamp); err != nil && zoneless != nil {
+		return time.Time{}, fmt.Errorf("reading the cluster's time: %w", err)
 	}
 	return newest, nil
 }

@@ -17,8 +17,6 @@ import (
 )
 
 const (
-	// hearing is how long the remediator may take to hear of what the API has shown us; a watch takes milliseconds.
-	hearing = 10 * time.Second
 	// askAgain is how often it is asked meanwhile.
 	askAgain = 500 * time.Millisecond
 	// metricsTimeout bounds one answer.
@@ -45,7 +43,7 @@ func (p Pod) caches(ctx context.Context, newest map[string]uint64) ([]doctor.Cac
 			c := doctor.Cache{Kind: kind, Live: newest[kind], Cached: heard[kind], Waited: time.Since(began).Round(time.Second)}
 			caches, behind = append(caches, c), behind || c.Cached < c.Live
 		}
-		if !behind || time.Since(began) > hearing {
+		if !behind || time.Since(began) > p.Patience {
 			return caches, nil
 		}
 		select {

@@ -28,6 +28,8 @@ type Pod struct {
 	Namespace string
 	// Metrics is the URL of the remediator's metrics; empty if it has none.
 	Metrics string
+	// Patience is how long the remediator may take to hear of what the API has shown us; a watch takes milliseconds.
+	Patience time.Duration
 }
 
 // Look gathers the facts. It returns by the context's deadline, and each part has one of its own.

@@ -216,7 +216,8 @@ func (r *releaseTest) tried(ctx context.Context, t *testing.T, cluster *product.
 		t.Errorf("trying it made OSD map %d of %d", after.Epoch, before.Epoch)
 	}
 	told, err := cluster.Time(ctx)
-	if age := time.Since(told); err != nil || age < -time.Second || age > time.Minute {
+	old := r.Word == "blacklist" // it tells no zone
+	if age := time.Since(told); err != nil || told.IsZero() != old || !old && (age < -time.Second || age > time.Minute) {
 		t.Errorf("its time is %v, %s ago (%v)", told, age, err)
 	}
 }
