@@ -1,5 +1,7 @@
 package doctor
 
+import "fmt"
+
 // Told is what `rbd-rescue doctor -o json` tells whoever runs it in the remediator's pod.
 type Told struct {
 	Findings []Finding `json:"findings"`
@@ -13,4 +15,12 @@ type Served struct {
 	Certificates string `json:"certificates,omitempty"`
 	// Error says why there are none.
 	Error string `json:"error,omitempty"`
+}
+
+// NotInside is what is told where nobody could look from the remediator's pod: it may well be that no rescue would succeed.
+func NotInside(err error) Finding {
+	return Finding{
+		Check: CheckCeph, Severity: Error, Message: fmt.Sprintf("Ceph, records, clocks and caches could not be looked at from the remediator's pod: %v.", err),
+		Remedy: "It takes a pod of the remediator that is ready, and the right to create pods/exec in its namespace; or say how to run rbd-rescue here with --rescue-command.",
+	}
 }

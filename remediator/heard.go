@@ -15,10 +15,14 @@ import (
 )
 
 // heard tells up to where the caches have been told of changes: `doctor` compares it with what the API shows (doctor/look).
-var heard = &hearing{
-	desc: prometheus.NewDesc(v1alpha1.MetricPrefix+"_cache_resource_version",
-		"resourceVersion up to which the remediator has heard of changes of a kind; it grows with these.", []string{"kind"}, nil),
-	informers: map[string]versioned{},
+var heard = newHearing()
+
+func newHearing() *hearing {
+	return &hearing{
+		desc: prometheus.NewDesc(v1alpha1.MetricPrefix+"_cache_resource_version",
+			"resourceVersion up to which the remediator has heard of changes of a kind; it grows with these.", []string{"kind"}, nil),
+		informers: map[string]versioned{},
+	}
 }
 
 func init() { metrics.Registry.MustRegister(heard) }
