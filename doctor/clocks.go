@@ -10,6 +10,8 @@ const (
 	skewWarned = 5 * time.Second
 	// From a minute on, "back for less than a minute" (S7) and "asked for a minute ago" mean nothing any more.
 	skewRefused = time.Minute
+	// A manager of Ceph writes to the log every two seconds, one that is busy less often.
+	logSilent = 15 * time.Second
 )
 
 // clocks: the remediator's clock against those of Kubernetes and Ceph. End and age of everything are compared between them.
@@ -32,11 +34,18 @@ func clocks(f Inside, r *report) string {
 	}
 	compare("the Kubernetes API server", f.Now, f.APITime)
 	for _, c := range f.Clusters {
-		if c.Unreachable == nil {
-			compare("Ceph cluster "+c.ID, c.Now, c.Time)
+		whose := "Ceph cluster " + c.ID
+		age := c.Now.Sub(c.Time)
+		switch {
+		case c.Unreachable != nil:
+		case c.Time.IsZero() || age < skewWarned:
+			compare(whose, c.Now, c.Time)
+		case age > logSilent:
+			r.warn("See `ceph -s` for its managers, and have chrony or another NTP client keep the clocks of all hosts.",
+				"The newest entry in the log of %s is %s old: its clock is behind the remediator's, or its managers are silent.", whose, age.Round(time.Second))
 		}
 	}
-	return fmt.Sprintf("The clocks of Kubernetes, Ceph and the remediator are less than %s apart.", max(worst.Truncate(time.Second)+time.Second, time.Second))
+	return fmt.Sprintf("The clocks of Kubernetes and Ceph are less than %s from the remediator's.", worst.Truncate(time.Second)+time.Second)
 }
 
 // caches: the remediator has been told of what the API shows.

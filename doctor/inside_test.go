@@ -231,6 +231,13 @@ func TestInside(t *testing.T) {
 			fault: func(f *Inside) { f.Clusters[0].Time = now.Add(3 * time.Minute) },
 			want:  []string{"error clocks: The remediator's clock and that of Ceph cluster main are 3m0s apart: what has just happened seems long past, or yet to come."},
 		},
+		"Ceph's clock is behind, or it is silent": {
+			fault: func(f *Inside) { f.Clusters[0].Time = now.Add(-3 * time.Minute) },
+			want:  []string{"warning clocks: The newest entry in the log of Ceph cluster main is 3m0s old: its clock is behind the remediator's, or its managers are silent."},
+		},
+		"Ceph's manager is busy": {
+			fault: func(f *Inside) { f.Clusters[0].Time = now.Add(-8 * time.Second) },
+		},
 		"Ceph does not tell its time": {
 			fault: func(f *Inside) { f.Clusters[0].Time = time.Time{} },
 			want:  []string{"warning clocks: Ceph cluster main did not tell its time: its clock could not be compared."},

@@ -14,7 +14,7 @@ func namespaces(f Outside, r *report) string {
 	modes := map[v1alpha1.Mode][]string{}
 	for _, namespace := range f.Namespaces {
 		for _, key := range slices.Sorted(maps.Keys(namespace.Annotations)) {
-			own := key == v1alpha1.AnnotationPaused && namespace.Name == f.Namespace
+			own := strings.HasPrefix(key, v1alpha1.AnnotationPaused) && namespace.Name == f.Namespace // who paused it, and why
 			if strings.HasPrefix(key, v1alpha1.AnnotationPrefix) && !own && !slices.Contains(v1alpha1.NamespaceAnnotations, key) {
 				r.warn(fmt.Sprintf("kubectl annotate namespace %s %s-; what there is: %s.", namespace.Name, key, strings.Join(v1alpha1.NamespaceAnnotations, ", ")),
 					"Annotation %s of namespace %s means nothing.", key, namespace.Name)

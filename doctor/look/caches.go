@@ -63,7 +63,7 @@ func (p Pod) heard(ctx context.Context) (map[string]uint64, error) {
 	}
 	response, err := http.DefaultClient.Do(request)
 	if err != nil {
-		return nil, fmt.Errorf("asking the remediator, which may hang: %w", err)
+		return nil, fmt.Errorf("asking the remediator, which may hang, or serve no metrics (metrics.enabled=false): %w", err)
 	}
 	defer func() { _ = response.Body.Close() }()
 	parser := expfmt.NewTextParser(model.UTF8Validation)
