@@ -40,7 +40,7 @@ func (e *CommandError) missingRight() string {
 		return `the user needs the caps mon 'allow r, allow command "osd blocklist"'`
 	case strings.HasSuffix(e.Command, "blacklist"):
 		return `the user needs the caps mon 'allow r, allow command "osd blacklist"'`
-	case strings.HasPrefix(e.Command, "osd "):
+	case strings.HasPrefix(e.Command, "osd "), strings.HasSuffix(e.Command, " dump"), strings.HasSuffix(e.Command, " metadata"), e.Command == "log last":
 		return "the user needs the caps mon 'allow r'"
 	default:
 		return "the user needs the caps osd 'profile rbd-read-only' for this pool and namespace"
