@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
@@ -23,7 +22,7 @@ import (
 func (r *Rescue) Doctor(ctx context.Context, clusters ...any) (code int, findings []doctor.Finding, err error) {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
-	command, err := r.doctorCommand(ctx, clusters)
+	command, err := r.doctorCommand(clusters)
 	if err != nil {
 		return 0, nil, err
 	}
@@ -46,29 +45,19 @@ func (r *Rescue) Doctor(ctx context.Context, clusters ...any) (code int, finding
 	return code, told.Findings, nil
 }
 
-func (r *Rescue) doctorCommand(ctx context.Context, clusters []any) ([]string, error) {
-	kubeconfig, err := r.lab.Kube.KubeconfigFor(ctx, Namespace, "rbd-rescue-remediator")
+// doctorCommand is the remediator's own, with another configuration if there are clusters.
+func (r *Rescue) doctorCommand(clusters []any) ([]string, error) {
+	command := append(strings.Fields(r.command), fmt.Sprintf("--metrics-bind-address=127.0.0.1:%d", remediatorMetrics))
+	if len(clusters) == 0 {
+		return command, nil
+	}
+	text, err := yaml.Marshal(map[string]any{"apiVersion": "config.rbd-rescue.io/v1alpha1", "kind": "RemediatorConfiguration", "cephClusters": clusters})
 	if err != nil {
-		return nil, fmt.Errorf("making the remediator's kubeconfig: %w", err)
+		return nil, fmt.Errorf("encoding the configuration for doctor: %w", err)
 	}
-	args, err := r.arguments(ctx, "remediator")
-	if err != nil {
-		return nil, err
+	path := filepath.Join(Dir, "doctor.yaml")
+	if err := os.WriteFile(path, text, 0o600); err != nil {
+		return nil, fmt.Errorf("writing the configuration for doctor: %w", err)
 	}
-	config := args[slices.IndexFunc(args, func(arg string) bool { return strings.HasPrefix(arg, "--config=") })]
-	if len(clusters) > 0 {
-		text, err := yaml.Marshal(map[string]any{"apiVersion": "config.rbd-rescue.io/v1alpha1", "kind": "RemediatorConfiguration", "cephClusters": clusters})
-		if err != nil {
-			return nil, fmt.Errorf("encoding the configuration for doctor: %w", err)
-		}
-		path := filepath.Join(Dir, "doctor.yaml")
-		if err := os.WriteFile(path, text, 0o600); err != nil {
-			return nil, fmt.Errorf("writing the configuration for doctor: %w", err)
-		}
-		config = "--config=" + path
-	}
-	return []string{
-		filepath.Join(r.lab.binaries.Dir, build.RBDRescue), config, "--namespace=" + Namespace, "--kubeconfig=" + kubeconfig,
-		fmt.Sprintf("--metrics-bind-address=127.0.0.1:%d", remediatorMetrics),
-	}, nil
+	return append(command, "--config="+path), nil // the last one counts
 }
