@@ -348,6 +348,17 @@ func TestOutside(t *testing.T) {
 	}
 }
 
+func TestACertificateThatNobodyHasSeenIsNotCalledTrusted(t *testing.T) {
+	t.Parallel()
+	f := healthyOutside(t)
+	f.Webhook.Called, f.Webhook.Served = false, nil
+	for _, finding := range f.Findings() {
+		if finding.Check == CheckCertificates {
+			t.Errorf("told %+v", finding)
+		}
+	}
+}
+
 func TestTheWebhooksAddressIsThatOfItsConfiguration(t *testing.T) {
 	t.Parallel()
 	for want, client := range map[string]admissionv1.WebhookClientConfig{

@@ -102,11 +102,15 @@ func certificates(f Outside, r *report) string {
 		}
 		f.trusts(c, r)
 	}
-	if len(w.Served) == 0 {
-		if w.ServedError != "" && !w.Called {
-			r.warn("See whether the webhook's pods are ready, and a NetworkPolicy lets the remediator's reach them.", "The webhook's certificate could not be looked at: %s.", w.ServedError)
-		}
+	switch {
+	case len(w.Served) > 0:
+	case w.Called: // a NetworkPolicy may keep the remediator's pod from it
 		return "The API server trusts the webhook's certificate: it has called it."
+	case w.ServedError != "":
+		r.warn("See whether the webhook's pods are ready, and a NetworkPolicy lets the remediator's reach them.", "The webhook's certificate could not be looked at: %s.", w.ServedError)
+		return ""
+	default:
+		return ""
 	}
 	leaf := w.Served[0]
 	f.renewed(leaf, "The webhook's certificate", r)
