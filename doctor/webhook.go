@@ -140,11 +140,8 @@ func (f Outside) trusts(c bundle, r *report) {
 			"The API server does not trust the webhook's certificate, by %s %s: %v.", c.kind, WebhookName, err)
 		return
 	}
-	for _, chain := range chains {
-		for _, authority := range chain[1:] {
-			f.renewed(authority, fmt.Sprintf("The CA %q of the webhook's certificate", authority.Subject.CommonName), r)
-		}
-		return
+	for _, authority := range chains[0][1:] {
+		f.renewed(authority, fmt.Sprintf("The CA %q of the webhook's certificate", authority.Subject.CommonName), r)
 	}
 }
 
