@@ -62,7 +62,7 @@ func (o *doctorOptions) run(ctx context.Context, out io.Writer) error {
 	defer cancel()
 	pod := look.Pod{
 		Reader: site.client, REST: site.rest, Clusters: site.clusters, Users: map[string]string{}, Namespace: o.namespace, Metrics: metrics,
-		Patience: cachePatience,
+		Patience: cachePatience, Room: func() error { return roomLeft(cgroup) },
 	}
 	for _, cluster := range site.configuration.CephClusters {
 		pod.IDs = append(pod.IDs, cluster.ClusterID)

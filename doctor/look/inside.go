@@ -30,12 +30,14 @@ type Pod struct {
 	Metrics string
 	// Patience is how long the remediator may take to hear of what the API has shown us; a watch takes milliseconds.
 	Patience time.Duration
+	// Room refuses to read on where the memory that the look shares with the remediator is nearly full; nil for no limit.
+	Room func() error
 }
 
 // Look gathers the facts. It returns by the context's deadline, and each part has one of its own.
 func (p Pod) Look(ctx context.Context) doctor.Inside {
 	f := doctor.Inside{Namespace: p.Namespace, Unread: doctor.Unread{}}
-	o, unread := list(ctx, p.Reader)
+	o, unread := list(ctx, roomy{p.Reader, p.Room})
 	f.Nodes, f.Drivers, f.Volumes = o.nodes, o.drivers, o.rbdVolumes()
 	for check, kinds := range map[string][]string{
 		doctor.CheckPools:      {"PersistentVolume"},
@@ -54,6 +56,9 @@ func (p Pod) Look(ctx context.Context) doctor.Inside {
 	f.APITime, f.Now = p.apiTime(ctx)
 	var err error
 	if f.Caches, err = p.caches(ctx, o.newest); err != nil {
+		f.Unread[doctor.CheckCaches] = err
+	}
+	for _, err := range unread { // what was not read cannot be compared
 		f.Unread[doctor.CheckCaches] = err
 	}
 	return f

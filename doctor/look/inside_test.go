@@ -2,6 +2,7 @@ package look
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -178,6 +179,16 @@ func TestEachPageIsRead(t *testing.T) {
 	newest, err := eachObject(t.Context(), reader, &corev1.NodeList{}, func(o client.Object) { names = append(names, o.GetName()) })
 	if diff := cmp.Diff([]string{"n0", "n1", "n2"}, names); err != nil || diff != "" || newest != 9 {
 		t.Errorf("newest %d, error %v, read %s", newest, err, diff)
+	}
+}
+
+func TestALookStopsWhereThereIsNoRoomForMore(t *testing.T) {
+	t.Parallel()
+	p := pod(t, attached(), cluster(), 1000)
+	p.Room = func() error { return errors.New("the memory is nearly full") }
+	f := p.Look(t.Context())
+	if len(f.Volumes) > 0 || f.Unread[doctor.CheckRecords] == nil || f.Unread[doctor.CheckPools] == nil || f.Unread[doctor.CheckCaches] == nil {
+		t.Errorf("read %d volumes, and not %v", len(f.Volumes), f.Unread)
 	}
 }
 

@@ -89,6 +89,21 @@ func (o *objects) keepPod(pod *corev1.Pod) {
 	}
 }
 
+// roomy reads a page only where there is room for it.
+type roomy struct {
+	client.Reader
+	room func() error
+}
+
+func (r roomy) List(ctx context.Context, list client.ObjectList, options ...client.ListOption) error {
+	if r.room != nil {
+		if err := r.room(); err != nil {
+			return err
+		}
+	}
+	return r.Reader.List(ctx, list, options...)
+}
+
 // eachObject visits all objects of a kind, without their managedFields, and gives the newest resourceVersion among them.
 func eachObject(ctx context.Context, from client.Reader, list client.ObjectList, visit func(client.Object)) (newest uint64, err error) {
 	for next := ""; ; {
