@@ -41,10 +41,10 @@ func (e *CommandError) missingRight() string {
 	case strings.HasSuffix(e.Command, "blacklist"):
 		return `the user needs the caps mon 'allow r, allow command "osd blacklist"'`
 	case e.Command == "set image metadata":
-		return "the user needs the caps osd 'allow class rbd metadata_set' for this pool"
+		return "the user needs the caps for image metadata of this pool: see README.md, Install it"
 	case e.Command == "clone image", e.Command == "roll image back":
 		return "the user needs the caps osd 'profile rbd' for this pool and namespace"
-	case strings.HasPrefix(e.Command, "osd "):
+	case strings.HasPrefix(e.Command, "osd "), strings.HasSuffix(e.Command, " dump"), strings.HasSuffix(e.Command, " metadata"), e.Command == "log last":
 		return "the user needs the caps mon 'allow r'"
 	default:
 		return "the user needs the caps osd 'profile rbd-read-only' for this pool and namespace"

@@ -15,6 +15,10 @@ func TestCommandErrorTellsTheMissingRight(t *testing.T) {
 		"osd blocklist": `mon 'allow r, allow command "osd blocklist"'`,
 		"osd blacklist": `mon 'allow r, allow command "osd blacklist"'`,
 		"osd dump":      `mon 'allow r'`,
+		"mgr dump":      `mon 'allow r'`,
+		"mgr metadata":  `mon 'allow r'`,
+		"service dump":  `mon 'allow r'`,
+		"log last":      `mon 'allow r'`,
 		"stat":          `osd 'profile rbd-read-only'`,
 		"connect":       "its key is wrong",
 	} {

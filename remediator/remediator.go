@@ -56,8 +56,12 @@ func Add(ctx context.Context, mgr ctrl.Manager, options Options) error {
 		return err
 	}
 	for object := range CacheOptions().ByObject { // before the start, so that no look-up meets a kind that is not cached
-		if _, err := mgr.GetCache().GetInformer(ctx, object, cache.BlockUntilSynced(false)); err != nil {
+		informer, err := mgr.GetCache().GetInformer(ctx, object, cache.BlockUntilSynced(false))
+		if err != nil {
 			return fmt.Errorf("making the cache of %T: %w", object, err)
+		}
+		if err := heard.of(object, informer); err != nil {
+			return err
 		}
 	}
 	if err := observe.AddIndexes(ctx, mgr.GetFieldIndexer()); err != nil {

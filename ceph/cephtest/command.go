@@ -42,6 +42,8 @@ func (c *Cluster) MonCommand(ctx context.Context, text []byte) ([]byte, error) {
 		return c.services()
 	case "mgr dump":
 		return json.Marshal(map[string]any{"active_addr": c.manager})
+	case "log last":
+		return json.Marshal([]map[string]string{{"stamp": c.Clock.Now().UTC().Format(timeFormat)}})
 	case "mgr metadata", "fs dump":
 		return []byte("{}"), nil
 	case "osd " + word + " ls":

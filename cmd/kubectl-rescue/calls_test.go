@@ -79,6 +79,8 @@ func TestAWrongCallIsToldInOneLineAndDoesNothing(t *testing.T) {
 		"resume a b":                           "accepts at most 1 arg(s)",
 		"resume --reason x":                    "unknown flag: --reason",
 		"timeline":                             "accepts 1 arg(s)",
+		"doctor node-a":                        "unknown command",
+		"doctor -o wide":                       "-o wide: is none of json, yaml",
 		"timeline x -o wide":                   "-o wide: is none of json, yaml, svg, html",
 	} {
 		t.Run(wrong, func(t *testing.T) {

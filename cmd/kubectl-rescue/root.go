@@ -58,7 +58,7 @@ func (p *plugin) command() *cobra.Command {
 		}
 		return nil
 	}
-	root.AddCommand(statusCommand(p), planCommand(p), fenceCommand(p), liftCommand(p), pauseCommand(p), resumeCommand(p), timelineCommand(p), restoreCommand(p))
+	root.AddCommand(statusCommand(p), planCommand(p), fenceCommand(p), liftCommand(p), pauseCommand(p), resumeCommand(p), timelineCommand(p), doctorCommand(p), restoreCommand(p))
 	return root
 }
 

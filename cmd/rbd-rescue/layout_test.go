@@ -20,6 +20,10 @@ func TestPackagesBringAlongOnlyWhatTheirFloorMayUse(t *testing.T) {
 			packages:  "/remediator/plan",
 			forbidden: []string{"sigs.k8s.io/controller-runtime/pkg/client", "k8s.io/client-go", module + "/ceph/librados", goCeph},
 		},
+		"what doctor says has no client": {
+			packages:  "/doctor",
+			forbidden: []string{"sigs.k8s.io/controller-runtime/pkg/client", "k8s.io/client-go", module + "/remediator", goCeph},
+		},
 		"admission asks neither Ceph nor the remediator": {
 			packages:  "/webhook/...",
 			forbidden: []string{module + "/ceph", module + "/remediator", goCeph},

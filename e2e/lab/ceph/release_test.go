@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -173,6 +174,7 @@ func (r *releaseTest) rights(ctx context.Context, t *testing.T) {
 		}
 		options := r.user(ctx, t, "rights-"+strings.Join(words, "-"), map[string]string{"mon": mon, "osd": "profile rbd-read-only pool=" + ceph.Pool})
 		cluster := connect(ctx, t, options)
+		r.tried(ctx, t, cluster, slices.Contains(words, r.Word))
 		err := cluster.AddToBlocklist(ctx, client, time.Hour)
 		if err == nil {
 			err = cluster.RemoveFromBlocklist(ctx, client)
@@ -190,6 +192,33 @@ func (r *releaseTest) rights(ctx context.Context, t *testing.T) {
 		case !want && !strings.Contains(err.Error(), fmt.Sprintf("allow command %q", "osd "+r.Word)):
 			t.Errorf("the refusal does not say which right is missing: %v", err)
 		}
+	}
+}
+
+// tried: doctor tells the rights that are there from those that are not, and changes nothing.
+func (r *releaseTest) tried(ctx context.Context, t *testing.T, cluster *product.Cluster, may bool) {
+	t.Helper()
+	before, err := cluster.ReadOSDMap(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rights := cluster.TryBlocklist(ctx)
+	after, err := cluster.ReadOSDMap(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, err := range []error{rights.Add, rights.Remove} {
+		if may && (err != nil || rights.Word != r.Word) || !may && !errors.Is(err, syscall.EACCES) {
+			t.Errorf("tried %+v, and may: %v", rights, may)
+		}
+	}
+	if after.Epoch != before.Epoch {
+		t.Errorf("trying it made OSD map %d of %d", after.Epoch, before.Epoch)
+	}
+	told, err := cluster.Time(ctx)
+	old := r.Word == "blacklist" // it tells no zone
+	if age := time.Since(told); err != nil || told.IsZero() != old || !old && (age < -time.Second || age > time.Minute) {
+		t.Errorf("its time is %v, %s ago (%v)", told, age, err)
 	}
 }
 
