@@ -33,10 +33,10 @@ func TestHostDead(t *testing.T) {
 // The host is frozen for longer than a watch lives, and thaws after the take-over: without a fence its writes would land.
 func TestHostFrozenUntilItsWatchIsGone(t *testing.T) {
 	s := beginOnNode(t, v1alpha1.ModeRescue)
-	db := s.workload("db", s.node, true, 35*time.Second)
+	db := s.workload("db", s.node, true, outlivesWatch)
 	s.must(s.lab.Nodes[s.node].Freeze())
 	s.notReady(s.node)
-	s.eventually(45*time.Second, "rbd status shows no watcher", func() (bool, error) {
+	s.eventually(soon, "rbd status shows no watcher", func() (bool, error) {
 		watchers, err := s.lab.Ceph.Watchers(s.ctx, "kubernetes", db.Image)
 		return len(watchers) == 0, err
 	})
@@ -81,7 +81,7 @@ func TestAllLinksCutThenRestored(t *testing.T) {
 	s.must(s.lab.Network.Cut(s.ctx, s.node, network.All))
 	s.movesAway(s.node, db)
 	s.must(s.lab.Network.Restore(s.ctx, s.node))
-	s.eventually(60*time.Second, s.node+" is Ready again", func() (bool, error) {
+	s.eventually(soon, s.node+" is Ready again", func() (bool, error) {
 		node, err := s.lab.Node(s.ctx, s.node)
 		return err == nil && volume.Ready(node), err
 	})
@@ -128,7 +128,7 @@ func TestWebhookDown(t *testing.T) {
 	s.told(v1alpha1.ReasonVolumeHeld, "Pod", "web")
 	s.runsElsewhere(web, "node-c")
 	s.wrote(web, "node-c")
-	s.eventually(30*time.Second, "the pod's flag is gone again", func() (bool, error) {
+	s.eventually(soon, "the pod's flag is gone again", func() (bool, error) {
 		for _, pod := range s.pods(web) {
 			if _, flagged := pod.Labels[v1alpha1.LabelHeld]; flagged {
 				return false, nil
@@ -153,7 +153,7 @@ func TestReboot(t *testing.T) {
 		t.Errorf("entries are left after the lift (%v)", err)
 	}
 	s.told(v1alpha1.ReasonFenceLifted, "Node", s.node)
-	s.eventually(10*time.Second, "the taint is gone", func() (bool, error) {
+	s.eventually(soon, "the taint is gone", func() (bool, error) {
 		node, err := s.lab.Node(s.ctx, s.node)
 		return err == nil && !hasTaint(node, v1alpha1.TaintFenced), err
 	})
@@ -168,7 +168,7 @@ func TestNotOptedIn(t *testing.T) {
 	db := s.workload("db", s.node, true, patience)
 	s.must(s.lab.Nodes[s.node].Kill())
 	s.notReady(s.node)
-	s.eventually(30*time.Second, "its pod is Terminating", func() (bool, error) {
+	s.eventually(soon, "its pod is Terminating", func() (bool, error) {
 		pods := s.pods(db)
 		return len(pods) == 1 && volume.Terminating(&pods[0]), nil
 	})
@@ -225,11 +225,11 @@ func TestMonitorDownDuringTheFailure(t *testing.T) {
 // A node that is Ready again before the fence starts: nothing happens.
 func TestNodeBackBeforeTheFence(t *testing.T) {
 	s := beginOnNode(t, v1alpha1.ModeRescue)
-	db := s.workload("db", s.node, true, time.Minute)
+	db := s.workload("db", s.node, true, 5*time.Minute) // it is back long before
 	s.must(s.lab.Network.Cut(s.ctx, s.node, network.API))
 	s.notReady(s.node)
 	s.must(s.lab.Network.Restore(s.ctx, s.node))
-	s.eventually(30*time.Second, s.node+" is Ready again", func() (bool, error) {
+	s.eventually(soon, s.node+" is Ready again", func() (bool, error) {
 		node, err := s.lab.Node(s.ctx, s.node)
 		return err == nil && volume.Ready(node), err
 	})
