@@ -118,19 +118,22 @@ MONITORING := --set monitoring.serviceMonitor.enabled=true --set monitoring.prom
 KUBECONFORM := $(BIN)/kubeconform -strict -schema-location '$(BIN)/schemas/{{.Group}}/{{.ResourceAPIVersion}}/{{.ResourceKind}}.json'
 
 .PHONY: chart
-chart: $(BIN)/helm $(BIN)/helm-unittest $(BIN)/kubeconform $(BIN)/kube-score schemas ## Lint, test and validate the Helm chart, with each file of values in its folder ci
+chart: $(BIN)/helm $(BIN)/helm4 $(BIN)/same $(BIN)/helm-unittest $(BIN)/kubeconform $(BIN)/kube-score schemas ## Lint, test and validate the Helm chart with Helm 3 and 4, with each file of values in its folder ci
 	$(BIN)/helm-unittest --strict $(CHART)
 	@set -eu; for values in $(CHART)/ci/*-values.yaml; do \
 		echo "$$values"; \
-		render="$(BIN)/helm template rbd-rescue $(CHART) --namespace rbd-rescue $(KUBERNETES) --values $$values"; \
-		$(BIN)/helm lint --strict --quiet $(CHART) $(KUBERNETES) --values $$values; \
-		$$render $(MONITORING) >$(BIN)/chart.yaml; \
+		template="template rbd-rescue $(CHART) --namespace rbd-rescue $(KUBERNETES) --values $$values"; \
+		for helm in $(BIN)/helm $(BIN)/helm4; do $$helm lint --strict --quiet $(CHART) $(KUBERNETES) --values $$values; done; \
+		$(BIN)/helm $$template $(MONITORING) >$(BIN)/chart.yaml; \
+		$(BIN)/helm4 $$template $(MONITORING) >$(BIN)/chart4.yaml; \
+		$(BIN)/same $(BIN)/chart.yaml $(BIN)/chart4.yaml || { echo "Helm 3 and Helm 4 render $$values to other objects"; exit 1; }; \
 		$(KUBECONFORM) -summary $(BIN)/chart.yaml; \
-		$$render $(KUBE_SCORE) >$(BIN)/chart.yaml; \
+		$(BIN)/helm $$template $(KUBE_SCORE) >$(BIN)/chart.yaml; \
 		$(BIN)/kube-score score --kubernetes-version v1.37 $(KUBE_SCORE_IGNORE) --exit-one-on-warning --output-format ci $(BIN)/chart.yaml >$(BIN)/kube-score.log || \
 			{ grep -v '^\[OK\]' $(BIN)/kube-score.log; exit 1; }; \
 	done
 	@! sed s/maxSkew/maxScrew/ $(BIN)/chart.yaml | $(KUBECONFORM) >/dev/null || { echo "kubeconform takes a field that there is not"; exit 1; }
+	@! $(BIN)/same $(BIN)/chart4.yaml $(BIN)/chart.yaml 2>/dev/null || { echo "same takes objects for the same that are not"; exit 1; }
 	@! grep -E '^\|.*\|  \|$$' $(CHART)/README.md || { echo "these values have no comment in $(CHART)/values.yaml"; exit 1; }
 
 .PHONY: schemas
@@ -195,6 +198,12 @@ $(BIN)/golangci-lint: tools/go.mod
 
 $(BIN)/helm: tools/go.mod
 	$(call tool,helm.sh/helm/v3/cmd/helm)
+
+$(BIN)/helm4: tools/go.mod
+	$(call tool,helm.sh/helm/v4/cmd/helm)
+
+$(BIN)/same: tools/go.mod tools/same/main.go
+	$(call tool,./same)
 
 $(BIN)/helm-unittest: tools/go.mod
 	$(call tool,github.com/helm-unittest/helm-unittest/cmd/helm-unittest)
