@@ -118,14 +118,18 @@ func TestRemediatorKilledBetweenFenceAndRelease(t *testing.T) {
 	s.proveData(db)
 }
 
-// The webhook is down during the failure: pods are created all the same, and flagged later by the remediator.
+// The webhook is down during the failure: pods are created all the same, and flagged later by the remediator. A Prometheus with the
+// chart's alerts tells of both, and of nothing else: here, since this scenario has the lab to itself.
 func TestWebhookDown(t *testing.T) {
 	s := begin(t, v1alpha1.ModeRescue)
+	alerts := s.alerts()
 	s.must(s.lab.Rescue.KillWebhook())
 	web := s.workload("web", "node-c", false, patience)
-	s.must(s.lab.Nodes["node-c"].Kill())
+	versions := s.versionsOfPods()
+	s.must(s.lab.Nodes["node-c"].Freeze())
 	s.notReady("node-c")
 	s.told(v1alpha1.ReasonVolumeHeld, "Pod", "web")
+	s.flaggedLater(versions, v1alpha1.HeldVolume{Claim: s.namespace + "/web", Volume: web.Volume, Node: "node-c"})
 	s.runsElsewhere(web, "node-c")
 	s.wrote(web, "node-c")
 	s.eventually(soon, "the pod's flag is gone again", func() (bool, error) {
@@ -136,6 +140,16 @@ func TestWebhookDown(t *testing.T) {
 		}
 		return true, nil
 	})
+	alerts.fires("RBDRescueWebhookDown", "")
+	s.must(s.lab.Rescue.StartWebhook(s.ctx))
+	s.must(s.lab.Nodes["node-c"].Thaw())
+	s.refused(web, "node-c")
+	alerts.fires("RBDRescueNodeStillFenced", "node-c")
+	s.must(s.lab.Nodes["node-c"].Reboot(s.ctx))
+	s.reaches("node-c", v1alpha1.PhaseLifted)
+	alerts.bothAreUp()
+	alerts.allEnd()
+	alerts.haveFired("RBDRescueWebhookDown", "RBDRescueNodeStillFenced")
 	s.proveData(web)
 }
 
