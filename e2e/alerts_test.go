@@ -35,7 +35,7 @@ func (s *scenario) alerts() *alerts {
 		}
 	})
 	a.bothAreUp()
-	a.allEnd()
+	s.eventually(soon, "no alert fires or is about to", func() (bool, error) { return a.server.Settled(s.ctx) })
 	a.since = time.Now()
 	return a
 }

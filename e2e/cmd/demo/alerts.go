@@ -14,12 +14,17 @@ import (
 	"github.com/rbd-rescue/rbd-rescue/e2e/lab/prometheus"
 )
 
-// watch has a Prometheus with the chart's alerts look on.
+// watch has a Prometheus with the chart's alerts look on, once it has seen both components: before, it calls them missing.
 func (d *demo) watch(ctx context.Context) error {
 	var err error
-	d.prometheus, err = d.StartPrometheus(ctx)
+	if d.prometheus, err = d.StartPrometheus(ctx); err != nil {
+		return err
+	}
+	if err := wait.PollUntilContextTimeout(ctx, 500*time.Millisecond, 2*time.Minute, true, d.prometheus.Settled); err != nil {
+		return fmt.Errorf("waiting until Prometheus sees rbd-rescue: %w", err)
+	}
 	d.watchedSince = time.Now()
-	return err
+	return nil
 }
 
 // alert waits until Prometheus tells that the thawed node has to be rebooted, and prints all that it has told.

@@ -13,10 +13,9 @@ import (
 // answerWithin is how long an answer may take.
 const answerWithin = 20 * time.Second
 
-// Alert is one that fires or fired.
+// Alert is one that is pending, or fires.
 type Alert struct {
-	Labels map[string]string `json:"labels"`
-	// Annotations are those of one that fires now.
+	Labels      map[string]string `json:"labels"`
 	Annotations map[string]string `json:"annotations"`
 	State       string            `json:"state"`
 }
@@ -48,13 +47,32 @@ func (s *Server) Health(ctx context.Context) (map[string]string, error) {
 
 // Firing are the alerts that fire now, not those that are pending.
 func (s *Server) Firing(ctx context.Context) ([]Alert, error) {
+	alerts, err := s.alerts(ctx)
+	return slices.DeleteFunc(alerts, func(a Alert) bool { return a.State != "firing" }), err
+}
+
+func (s *Server) alerts(ctx context.Context) ([]Alert, error) {
 	var answer struct {
 		Alerts []Alert `json:"alerts"`
 	}
-	if err := s.get(ctx, "/api/v1/alerts", nil, &answer); err != nil {
-		return nil, err
+	err := s.get(ctx, "/api/v1/alerts", nil, &answer)
+	return answer.Alerts, err
+}
+
+// Settled tells whether every target is up, and no alert fires or is about to. What has not been scraped yet is told as missing, and
+// rules may lag behind what is scraped.
+func (s *Server) Settled(ctx context.Context) (bool, error) {
+	health, err := s.Health(ctx)
+	if err != nil || len(health) == 0 {
+		return false, err
 	}
-	return slices.DeleteFunc(answer.Alerts, func(a Alert) bool { return a.State != "firing" }), nil
+	for _, problem := range health {
+		if problem != "" {
+			return false, nil
+		}
+	}
+	alerts, err := s.alerts(ctx)
+	return len(alerts) == 0, err
 }
 
 // Fired are the names of all alerts that have fired within a time, whether they still do or not.
