@@ -19,7 +19,8 @@ help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: test
-test: packages test-unit alerts test-e2e ## All tests, on a fresh Debian 12 machine with Go, as root (installs Debian's Ceph packages)
+test: lab-parts ## All tests, on a fresh Debian 12 machine with Go, as root (installs Debian's Ceph packages)
+	@$(call beside_each_other,e2e-lab e2e-ceph quick e2e-apart)
 
 .PHONY: test-unit
 test-unit: ## The quick tests: no root, no Ceph, race detector on
@@ -27,8 +28,7 @@ test-unit: ## The quick tests: no root, no Ceph, race detector on
 	go test -race ./...
 
 .PHONY: alerts
-alerts: ## Test when each alert fires and when not, and that alerts and dashboard ask for metrics that are there
-	@./e2e/fetch-prometheus
+alerts: prometheus ## Test when each alert fires and when not, and that alerts and dashboard ask for metrics that are there
 	$(PROMTOOL) check rules $(CHART)/files/alerts.yaml
 	$(PROMTOOL) test rules $(CHART)/files/alerts_test.yaml
 	go -C tools/queries test ./...
@@ -43,29 +43,45 @@ mutate: ## Break each safety rule in turn; fail if no test notices (RULE=S1 for 
 	go -C tools run ./mutate -root .. -rule "$(RULE)"
 
 .PHONY: test-e2e
-test-e2e: packages vm old-and-new-ceph ## The lab's own tests and the end-to-end scenarios, as root (E2E_FLAGS=-v)
-	@rm -f e2e/bin/skipped
+test-e2e: lab-parts ## The lab's own tests and the end-to-end scenarios, as root (E2E_FLAGS=-v)
+	@$(call beside_each_other,e2e-lab e2e-ceph e2e-apart)
+
+.PHONY: lab-parts
+lab-parts: packages vm old-and-new-ceph prometheus # what the lab needs that is not built, and a look at its code
 	go vet -tags $(LIBRADOS_TAGS) ./ceph/librados ./cmd/rbd-rescue
 	$(E2E) go vet -tags $(LIBRADOS_TAGS) ./...
-	@flock -o $(MACHINE) $(MAKE) --no-print-directory -k -j2 e2e-lab e2e-ceph; result=$$?; \
-	if [ -s e2e/bin/skipped ]; then echo; echo "*** SKIPPED, so not tested:"; cat e2e/bin/skipped; fi; exit $$result
 
-# A machine has one lab at a time, so that its packages run one after the other; these have Ceph clusters of their own, on
-# addresses of their own, and run beside it. Another make test-e2e waits: its names and addresses are the same. No pass is
-# remembered: it depends on more than files.
-MACHINE  := /run/lock/rbd-rescue-e2e
-OWN_CEPH := cmd/lab-csi lab/ceph lostetcd
+# The scenarios wait more than they compute, and take longest: the rest is done beside them. What the other lanes print is shown when
+# they are done, and of those that failed at the end. Another make test waits: its names and addresses are the same.
+MACHINE := /run/lock/rbd-rescue-e2e
+LANES   := e2e/bin/lanes
+beside_each_other = rm -rf e2e/bin/skipped $(LANES); mkdir -p $(LANES); \
+	flock -o $(MACHINE) $(MAKE) --no-print-directory -k -j3 $(1); result=$$?; \
+	for log in $(LANES)/*.failed; do if [ -e $$log ]; then echo; echo "*** FAILED: $$(basename $$log .failed)"; cat $$log; fi; done; \
+	if [ -s e2e/bin/skipped ]; then echo; echo "*** SKIPPED, so not tested:"; cat e2e/bin/skipped; fi; exit $$result
+lane = @mkdir -p $(LANES); if ( $(1) ) >$(LANES)/$@.log 2>&1; then cat $(LANES)/$@.log; else \
+	echo "*** $@ has failed; its output comes at the end"; mv $(LANES)/$@.log $(LANES)/$@.failed; exit 1; fi
+
+# The scenarios have the machine's network, /run and names. These two have Ceph clusters on addresses of their own, and the packages
+# that are left have labs of their own, apart, one after the other. No pass is remembered: it depends on more than files.
+OWN_CEPH := cmd/lab-csi lab/ceph
 E2E_TEST := go test -tags $(LIBRADOS_TAGS) -count 1 -p 1 -parallel 32 -timeout 45m $(E2E_FLAGS)
 
-.PHONY: e2e-lab e2e-ceph
+.PHONY: e2e-lab e2e-ceph e2e-apart quick
 e2e-lab:
-	@$(E2E) $(E2E_TEST) $$(go list -tags $(LIBRADOS_TAGS) ./... | grep -v $(OWN_CEPH:%=-e '/e2e/%$$'))
+	$(call lane,$(E2E) $(E2E_TEST) .)
 
 e2e-ceph:
-	@$(E2E) $(E2E_TEST) $(OWN_CEPH:%=./%)
+	$(call lane,$(E2E) $(E2E_TEST) $(OWN_CEPH:%=./%))
+
+e2e-apart:
+	$(call lane,$(E2E) ./apart $(E2E_TEST) $$(go list -tags $(LIBRADOS_TAGS) ./... | grep -v -e '/e2e$$' $(OWN_CEPH:%=-e '/e2e/%$$')))
+
+quick:
+	$(call lane,nice -n 5 $(MAKE) --no-print-directory test-unit alerts)
 
 .PHONY: demo
-demo: packages ## Watch a node fail and its workloads come back elsewhere, as root
+demo: packages prometheus ## Watch a node fail and its workloads come back elsewhere, as root
 	$(E2E) go run -tags $(LIBRADOS_TAGS) ./cmd/demo
 
 .PHONY: bench-recovery
@@ -118,19 +134,22 @@ MONITORING := --set monitoring.serviceMonitor.enabled=true --set monitoring.prom
 KUBECONFORM := $(BIN)/kubeconform -strict -schema-location '$(BIN)/schemas/{{.Group}}/{{.ResourceAPIVersion}}/{{.ResourceKind}}.json'
 
 .PHONY: chart
-chart: $(BIN)/helm $(BIN)/helm-unittest $(BIN)/kubeconform $(BIN)/kube-score schemas ## Lint, test and validate the Helm chart, with each file of values in its folder ci
+chart: $(BIN)/helm $(BIN)/helm4 $(BIN)/same $(BIN)/helm-unittest $(BIN)/kubeconform $(BIN)/kube-score schemas ## Lint, test and validate the Helm chart with Helm 3 and 4, with each file of values in its folder ci
 	$(BIN)/helm-unittest --strict $(CHART)
 	@set -eu; for values in $(CHART)/ci/*-values.yaml; do \
 		echo "$$values"; \
-		render="$(BIN)/helm template rbd-rescue $(CHART) --namespace rbd-rescue $(KUBERNETES) --values $$values"; \
-		$(BIN)/helm lint --strict --quiet $(CHART) $(KUBERNETES) --values $$values; \
-		$$render $(MONITORING) >$(BIN)/chart.yaml; \
+		template="template rbd-rescue $(CHART) --namespace rbd-rescue $(KUBERNETES) --values $$values"; \
+		for helm in $(BIN)/helm $(BIN)/helm4; do $$helm lint --strict --quiet $(CHART) $(KUBERNETES) --values $$values; done; \
+		$(BIN)/helm $$template $(MONITORING) >$(BIN)/chart.yaml; \
+		$(BIN)/helm4 $$template $(MONITORING) >$(BIN)/chart4.yaml; \
+		$(BIN)/same $(BIN)/chart.yaml $(BIN)/chart4.yaml || { echo "Helm 3 and Helm 4 render $$values to other objects"; exit 1; }; \
 		$(KUBECONFORM) -summary $(BIN)/chart.yaml; \
-		$$render $(KUBE_SCORE) >$(BIN)/chart.yaml; \
+		$(BIN)/helm $$template $(KUBE_SCORE) >$(BIN)/chart.yaml; \
 		$(BIN)/kube-score score --kubernetes-version v1.37 $(KUBE_SCORE_IGNORE) --exit-one-on-warning --output-format ci $(BIN)/chart.yaml >$(BIN)/kube-score.log || \
 			{ grep -v '^\[OK\]' $(BIN)/kube-score.log; exit 1; }; \
 	done
 	@! sed s/maxSkew/maxScrew/ $(BIN)/chart.yaml | $(KUBECONFORM) >/dev/null || { echo "kubeconform takes a field that there is not"; exit 1; }
+	@! $(BIN)/same $(BIN)/chart4.yaml $(BIN)/chart.yaml 2>/dev/null || { echo "same takes objects for the same that are not"; exit 1; }
 	@! grep -E '^\|.*\|  \|$$' $(CHART)/README.md || { echo "these values have no comment in $(CHART)/values.yaml"; exit 1; }
 
 .PHONY: schemas
@@ -197,6 +216,10 @@ packages: ## Install the Debian packages that lab and librados need
 vm: ## Get qemu and a kernel for the scenarios with the real kernel RBD client, if they can be had
 	@./e2e/install-vm
 
+.PHONY: prometheus
+prometheus: ## Get Debian's Prometheus, to test the alerts with
+	@./e2e/fetch-prometheus
+
 .PHONY: old-and-new-ceph
 old-and-new-ceph: packages ## Get Ceph 14.2 and 18.2 from other suites of Debian, beside the installed one
 	@./e2e/fetch-ceph bullseye trixie || echo "the tests against these releases of Ceph will be skipped"
@@ -214,6 +237,12 @@ $(BIN)/golangci-lint: tools/go.mod
 
 $(BIN)/helm: tools/go.mod
 	$(call tool,helm.sh/helm/v3/cmd/helm)
+
+$(BIN)/helm4: tools/go.mod
+	$(call tool,helm.sh/helm/v4/cmd/helm)
+
+$(BIN)/same: tools/go.mod tools/same/main.go
+	$(call tool,./same)
 
 $(BIN)/helm-unittest: tools/go.mod
 	$(call tool,github.com/helm-unittest/helm-unittest/cmd/helm-unittest)

@@ -4,7 +4,6 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"sigs.k8s.io/controller-runtime/pkg/metrics"
 
 	"github.com/rbd-rescue/rbd-rescue/api/v1alpha1"
 )
@@ -19,6 +18,7 @@ var (
 	caExpiry      = expiry.WithLabelValues("ca")
 )
 
-func init() { metrics.Registry.MustRegister(expiry) }
+// RegisterMetrics has the process serve the certificates' metrics. One that has no certificate would say that it has expired.
+func RegisterMetrics(registry prometheus.Registerer) { registry.MustRegister(expiry) }
 
 func setExpiry(gauge prometheus.Gauge, at time.Time) { gauge.Set(float64(at.Unix())) }

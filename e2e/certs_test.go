@@ -42,7 +42,7 @@ func TestCertificatesOfCertManager(t *testing.T) {
 	s.called()
 
 	s.must(s.lab.Client.Delete(s.ctx, serving))
-	s.eventually(30*time.Second, "cert-manager has renewed the certificate", func() (bool, error) {
+	s.eventually(soon, "cert-manager has renewed the certificate", func() (bool, error) {
 		return !bytes.Equal(s.secretOf("rbd-rescue-webhook-tls").Data["tls.crt"], serving.Data["tls.crt"]), nil
 	})
 	s.must(s.lab.Rescue.RemountWebhook(s.ctx))
@@ -70,7 +70,7 @@ func TestCertificateOfOnesOwn(t *testing.T) {
 	s.must(err)
 	says := func(what string) {
 		s.Helper()
-		s.eventually(30*time.Second, "the webhook says: "+what, func() (bool, error) {
+		s.eventually(soon, "the webhook says: "+what, func() (bool, error) {
 			text, err := os.ReadFile(webhook.Log())
 			return strings.Contains(string(text), what), err
 		})
@@ -105,7 +105,7 @@ func (s *scenario) ownCertificatesAgain() {
 func (s *scenario) secretOf(name string) *corev1.Secret {
 	s.Helper()
 	secret := &corev1.Secret{}
-	s.eventually(30*time.Second, "Secret "+name+" is there", func() (bool, error) {
+	s.eventually(soon, "Secret "+name+" is there", func() (bool, error) {
 		err := s.lab.Client.Get(s.ctx, client.ObjectKey{Namespace: lab.Namespace, Name: name}, secret)
 		return err == nil && len(secret.Data) > 0, client.IgnoreNotFound(err)
 	})
@@ -115,7 +115,7 @@ func (s *scenario) secretOf(name string) *corev1.Secret {
 // trusts waits until the API server trusts this CA.
 func (s *scenario) trusts(ca []byte) {
 	s.Helper()
-	s.eventually(30*time.Second, "the webhook configuration has the CA", func() (bool, error) {
+	s.eventually(soon, "the webhook configuration has the CA", func() (bool, error) {
 		return bytes.Contains(s.webhookConfiguration().Webhooks[0].ClientConfig.CABundle, bytes.TrimSpace(ca)), nil
 	})
 }
@@ -123,7 +123,7 @@ func (s *scenario) trusts(ca []byte) {
 func (s *scenario) serves(certificate []byte) {
 	s.Helper()
 	block, _ := pem.Decode(certificate)
-	s.eventually(30*time.Second, "the webhook serves the certificate", func() (bool, error) {
+	s.eventually(soon, "the webhook serves the certificate", func() (bool, error) {
 		served, err := s.lab.Rescue.ServedCertificate(s.ctx)
 		return err == nil && bytes.Equal(served.Raw, block.Bytes), err
 	})
@@ -132,7 +132,7 @@ func (s *scenario) serves(certificate []byte) {
 // called waits until the API server calls the webhook for a new pod: it makes the pod anyway, so that only the webhook can tell.
 func (s *scenario) called() {
 	s.Helper()
-	s.eventually(30*time.Second, "the webhook is called for a new pod", func() (bool, error) {
+	s.eventually(soon, "the webhook is called for a new pod", func() (bool, error) {
 		before, err := s.lab.Rescue.PodsSeen(s.ctx)
 		if err != nil {
 			return false, err

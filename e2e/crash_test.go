@@ -48,7 +48,7 @@ func TestLeaderChangeInMidFence(t *testing.T) {
 	s.must(s.lab.Rescue.ThawRemediator())
 	select {
 	case <-s.lab.Rescue.RemediatorEnded():
-	case <-time.After(30 * time.Second):
+	case <-time.After(soon):
 		t.Error("the old leader goes on")
 	}
 	if now := s.leader(); now == first || now == "" {
@@ -95,15 +95,14 @@ func crashThrough(t *testing.T, node string, recovery, lift []string) {
 
 func (s *scenario) crashAtEach(boundaries []string) {
 	s.Helper()
-	const limit = 90 * time.Second // a removal that a process had asked for before it crashed is given a minute
 	for _, boundary := range boundaries {
 		s.dropLease()
 		s.must(s.lab.Rescue.StartRemediatorToCrash(s.ctx, boundary))
 		select {
 		case <-s.lab.Rescue.RemediatorEnded():
 			s.Logf("%6.1f s  crashed %s", time.Since(s.began).Seconds(), boundary)
-		case <-time.After(limit):
-			s.Fatalf("the remediator did not come to %q within %s", boundary, limit)
+		case <-time.After(atLast): // a removal that a process had asked for before it crashed is given a minute
+			s.Fatalf("the remediator did not come to %q within %s", boundary, atLast)
 		}
 	}
 }

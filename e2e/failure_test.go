@@ -37,10 +37,10 @@ func TestHostDead(t *testing.T) {
 // The host is frozen for longer than a watch lives, and thaws after the take-over: without a fence its writes would land.
 func TestHostFrozenUntilItsWatchIsGone(t *testing.T) {
 	s := beginOnNode(t, v1alpha1.ModeRescue)
-	db := s.workload("db", s.node, true, 35*time.Second)
+	db := s.workload("db", s.node, true, outlivesWatch)
 	s.must(s.lab.Nodes[s.node].Freeze())
 	s.notReady(s.node)
-	s.eventually(45*time.Second, "rbd status shows no watcher", func() (bool, error) {
+	s.eventually(soon, "rbd status shows no watcher", func() (bool, error) {
 		watchers, err := s.lab.Ceph.Watchers(s.ctx, "kubernetes", db.Image)
 		return len(watchers) == 0, err
 	})
@@ -88,7 +88,7 @@ func TestAllLinksCutThenRestored(t *testing.T) {
 	s.must(s.lab.Network.Cut(s.ctx, s.node, network.All))
 	s.movesAway(s.node, db)
 	s.must(s.lab.Network.Restore(s.ctx, s.node))
-	s.eventually(60*time.Second, s.node+" is Ready again", func() (bool, error) {
+	s.eventually(soon, s.node+" is Ready again", func() (bool, error) {
 		node, err := s.lab.Node(s.ctx, s.node)
 		return err == nil && volume.Ready(node), err
 	})
@@ -126,17 +126,21 @@ func TestRemediatorKilledBetweenFenceAndRelease(t *testing.T) {
 	s.proveData(db)
 }
 
-// The webhook is down during the failure: pods are created all the same, and flagged later by the remediator.
+// The webhook is down during the failure: pods are created all the same, and flagged later by the remediator. A Prometheus with the
+// chart's alerts tells of both, and of nothing else: here, since this scenario has the lab to itself.
 func TestWebhookDown(t *testing.T) {
 	s := begin(t, v1alpha1.ModeRescue)
+	alerts := s.alerts()
 	s.must(s.lab.Rescue.KillWebhook())
 	web := s.workload("web", "node-c", false, patience)
-	s.must(s.lab.Nodes["node-c"].Kill())
+	versions := s.versionsOfPods()
+	s.must(s.lab.Nodes["node-c"].Freeze())
 	s.notReady("node-c")
 	s.told(v1alpha1.ReasonVolumeHeld, "Pod", "web")
+	s.flaggedLater(versions, v1alpha1.HeldVolume{Claim: s.namespace + "/web", Volume: web.Volume, Node: "node-c"})
 	s.runsElsewhere(web, "node-c")
 	s.wrote(web, "node-c")
-	s.eventually(30*time.Second, "the pod's flag is gone again", func() (bool, error) {
+	s.eventually(soon, "the pod's flag is gone again", func() (bool, error) {
 		for _, pod := range s.pods(web) {
 			if _, flagged := pod.Labels[v1alpha1.LabelHeld]; flagged {
 				return false, nil
@@ -144,6 +148,16 @@ func TestWebhookDown(t *testing.T) {
 		}
 		return true, nil
 	})
+	alerts.fires("RBDRescueWebhookDown", "")
+	s.must(s.lab.Rescue.StartWebhook(s.ctx))
+	s.must(s.lab.Nodes["node-c"].Thaw())
+	s.refused(web, "node-c")
+	alerts.fires("RBDRescueNodeStillFenced", "node-c")
+	s.must(s.lab.Nodes["node-c"].Reboot(s.ctx))
+	s.reaches("node-c", v1alpha1.PhaseLifted)
+	alerts.bothAreUp()
+	alerts.allEnd()
+	alerts.haveFired("RBDRescueWebhookDown", "RBDRescueNodeStillFenced")
 	s.proveData(web)
 }
 
@@ -163,7 +177,7 @@ func TestReboot(t *testing.T) {
 		t.Errorf("entries are left after the lift (%v)", err)
 	}
 	s.told(v1alpha1.ReasonFenceLifted, "Node", s.node)
-	s.eventually(10*time.Second, "the taint is gone", func() (bool, error) {
+	s.eventually(soon, "the taint is gone", func() (bool, error) {
 		node, err := s.lab.Node(s.ctx, s.node)
 		return err == nil && !hasTaint(node, v1alpha1.TaintFenced), err
 	})
@@ -180,7 +194,7 @@ func TestNotOptedIn(t *testing.T) {
 	planned := s.plan(s.node)
 	s.must(s.lab.Nodes[s.node].Kill())
 	s.notReady(s.node)
-	s.eventually(30*time.Second, "its pod is Terminating", func() (bool, error) {
+	s.eventually(soon, "its pod is Terminating", func() (bool, error) {
 		pods := s.pods(db)
 		return len(pods) == 1 && volume.Terminating(&pods[0]), nil
 	})
@@ -238,11 +252,11 @@ func TestMonitorDownDuringTheFailure(t *testing.T) {
 // A node that is Ready again before the fence starts: nothing happens.
 func TestNodeBackBeforeTheFence(t *testing.T) {
 	s := beginOnNode(t, v1alpha1.ModeRescue)
-	db := s.workload("db", s.node, true, time.Minute)
+	db := s.workload("db", s.node, true, 5*time.Minute) // it is back long before
 	s.must(s.lab.Network.Cut(s.ctx, s.node, network.API))
 	s.notReady(s.node)
 	s.must(s.lab.Network.Restore(s.ctx, s.node))
-	s.eventually(30*time.Second, s.node+" is Ready again", func() (bool, error) {
+	s.eventually(soon, s.node+" is Ready again", func() (bool, error) {
 		node, err := s.lab.Node(s.ctx, s.node)
 		return err == nil && volume.Ready(node), err
 	})

@@ -26,7 +26,7 @@ func TestNoRecordAtAll(t *testing.T) {
 	s.workload("located", "spare-a", false, patience)
 	web := s.anotherNamespace("web", v1alpha1.ModeOff)
 	neighbour := s.workloadOf(lab.WorkloadOptions{Namespace: web, Name: "files", On: s.node, StatefulSet: true, Patience: 5 * time.Minute})
-	db := s.workload("db", s.node, true, 45*time.Second)
+	db := s.workload("db", s.node, true, outlivesWatch)
 	s.freezeUnrecorded(s.node, db)
 	s.runsElsewhere(db, s.node)
 	nf := s.reaches(s.node, v1alpha1.PhaseRecovered)
@@ -87,7 +87,7 @@ func (s *scenario) freezeUnrecorded(node string, w *lab.Workload) (client string
 	s.notReady(node)
 	s.must(s.lab.Client.Patch(s.ctx, &corev1.PersistentVolume{ObjectMeta: metav1.ObjectMeta{Name: w.Volume}},
 		clientPatch(`{"metadata":{"annotations":{"`+v1alpha1.AnnotationClients+`":null}}}`)))
-	s.eventually(45*time.Second, "rbd status shows no watcher", func() (bool, error) {
+	s.eventually(soon, "rbd status shows no watcher", func() (bool, error) {
 		watchers, err := s.lab.Ceph.Watchers(s.ctx, lab.Pool, w.Image)
 		return len(watchers) == 0, err
 	})
@@ -98,7 +98,7 @@ func (s *scenario) freezeUnrecorded(node string, w *lab.Workload) (client string
 func TestCephDaemonOnTheNodeIsNotFenced(t *testing.T) {
 	s := beginOnNode(t, v1alpha1.ModeRescue)
 	s.workload("located", "spare-a", false, patience)
-	db := s.workload("db", s.node, true, 45*time.Second)
+	db := s.workload("db", s.node, true, outlivesWatch)
 	host := s.lab.Nodes[s.node].Host()
 	manager, err := s.lab.Ceph.StartManagerIn(s.ctx, host.NetNS, host.IP)
 	s.must(err)
@@ -133,7 +133,7 @@ func clientPatch(text string) client.Patch {
 func TestSharedAddressIsRefusedUntilAPersonDecides(t *testing.T) {
 	s := beginOnNode(t, v1alpha1.ModeRescue)
 	s.workload("located", "spare-a", false, patience)
-	db := s.workload("db", s.node, true, 45*time.Second)
+	db := s.workload("db", s.node, true, outlivesWatch)
 	node, err := s.lab.Node(s.ctx, s.node)
 	s.must(err)
 	_, err = s.lab.Ceph.RBD(s.ctx, "image-meta", "set", lab.Pool+"/"+db.Image,
@@ -174,7 +174,7 @@ func TestRemapWithinOneBoot(t *testing.T) {
 	s.must(err)
 	old := s.pods(db)[0]
 	s.must(s.lab.Client.Delete(s.ctx, &old))
-	s.eventually(60*time.Second, "its next pod runs there through another client, which is on record", func() (bool, error) {
+	s.eventually(soon, "its next pod runs there through another client, which is on record", func() (bool, error) {
 		node, err := db.RunsOn(s.ctx)
 		if err != nil || node != s.node || s.pods(db)[0].UID == old.UID {
 			return false, err
@@ -202,7 +202,7 @@ func TestEntriesAreRestored(t *testing.T) {
 	} {
 		_, err := s.lab.Ceph.Ceph(s.ctx, command...)
 		s.must(err)
-		s.eventually(80*time.Second, "the entry that was "+what+" is there for a long time again", func() (bool, error) {
+		s.eventually(atLast, "the entry that was "+what+" is there for a long time again", func() (bool, error) {
 			until, err := s.lab.Ceph.BlockedUntil(s.ctx, address)
 			return until.After(time.Now().Add(300 * 24 * time.Hour)), err
 		})
@@ -227,11 +227,11 @@ func TestAttacherDownDuringTheRelease(t *testing.T) {
 		s.must(err)
 		return len(node.Status.VolumesInUse) > 0
 	}
-	s.eventually(20*time.Second, "its entry in volumesInUse is gone", func() (bool, error) { return !inUse(), nil })
+	s.eventually(soon, "its entry in volumesInUse is gone", func() (bool, error) { return !inUse(), nil })
 	text, err := json.Marshal(map[string]any{"status": map[string]any{"volumesInUse": before.Status.VolumesInUse}})
 	s.must(err)
 	s.must(s.lab.Client.Status().Patch(s.ctx, &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "node-a"}}, clientPatch(string(text))))
-	s.eventually(20*time.Second, "it is gone again", func() (bool, error) { return !inUse(), nil })
+	s.eventually(soon, "it is gone again", func() (bool, error) { return !inUse(), nil })
 	s.must(s.lab.Kube.StartAttacher(s.ctx))
 	s.runsElsewhere(db, "node-a")
 	s.wrote(db, "node-a")
@@ -248,7 +248,7 @@ func TestNodeObjectDeleted(t *testing.T) {
 	s.must(s.lab.Nodes[s.node].Freeze())
 	s.notReady(s.node)
 	s.must(s.lab.Client.Delete(s.ctx, &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: s.node}}))
-	s.eventually(150*time.Second, "db runs elsewhere", func() (bool, error) { // podgc waits for 40 to 60 s
+	s.eventually(atLast, "db runs elsewhere", func() (bool, error) { // podgc waits for 40 to 60 s
 		node, err := db.RunsOn(s.ctx)
 		return node != "" && node != s.node, err
 	})
@@ -285,7 +285,7 @@ func TestBreakerOpensAndCloses(t *testing.T) {
 	for _, node := range lost {
 		s.must(s.lab.Network.Restore(s.ctx, node))
 	}
-	s.eventually(60*time.Second, "db runs again", func() (bool, error) {
+	s.eventually(soon, "db runs again", func() (bool, error) {
 		node, err := db.RunsOn(s.ctx)
 		return node != "", err
 	})
@@ -340,7 +340,7 @@ func TestKubeletNotReadyAndPodStuck(t *testing.T) {
 	s := beginOnNode(t, v1alpha1.ModeRescue)
 	db := s.workload("db", s.node, true, patience)
 	s.must(s.lab.Nodes[s.node].KillRuntime())
-	s.eventually(90*time.Second, s.node+" says that it is not ready", func() (bool, error) {
+	s.eventually(soon, s.node+" says that it is not ready", func() (bool, error) {
 		node, err := s.lab.Node(s.ctx, s.node)
 		if err != nil {
 			return false, err

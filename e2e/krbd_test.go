@@ -27,7 +27,7 @@ func TestKernelClient(t *testing.T) {
 	if reason := shared.NoKernelNodes(); reason != "" {
 		skip.Loudly(t, "THE KERNEL'S RBD CLIENT IS NOT TESTED: %s", reason)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
 	if err := shared.AddKernelNode(ctx, kernelNode); err != nil { // not beside others: they read the list of nodes
 		t.Fatal(err)
@@ -41,11 +41,11 @@ func TestKernelClient(t *testing.T) {
 // The host is frozen until its watch is gone. What the kernel had still to write when it thaws is refused.
 func kernelFreezesAndThaws(t *testing.T) {
 	s := beginWith(t, v1alpha1.ModeRescue, kernelNode)
-	db := s.writesByKernel(s.namespace, "db", 35*time.Second)
+	db := s.writesByKernel(s.namespace, "db", outlivesWatch)
 	address := s.kernelClient(db)
 	s.must(s.lab.Nodes[kernelNode].Freeze())
 	s.notReady(kernelNode)
-	s.eventually(45*time.Second, "rbd status shows no watcher", func() (bool, error) {
+	s.eventually(soon, "rbd status shows no watcher", func() (bool, error) {
 		watchers, err := s.lab.Ceph.Watchers(s.ctx, lab.Pool, db.Image)
 		return len(watchers) == 0, err
 	})
@@ -71,7 +71,7 @@ func kernelReturnsWithoutReboot(t *testing.T) {
 	s.must(s.lab.Network.Cut(s.ctx, kernelNode, network.All))
 	s.movesAway(kernelNode, db)
 	s.must(s.lab.Network.Restore(s.ctx, kernelNode))
-	s.eventually(60*time.Second, kernelNode+" is Ready again", func() (bool, error) {
+	s.eventually(soon, kernelNode+" is Ready again", func() (bool, error) {
 		node, err := s.lab.Node(s.ctx, kernelNode)
 		return err == nil && volume.Ready(node), err
 	})
@@ -174,7 +174,7 @@ func (s *scenario) shutDown(w *lab.Workload) {
 // toldThat waits for an event with a reason and a text on an object.
 func (s *scenario) toldThat(reason, text, kind, namespace, name string) {
 	s.Helper()
-	s.eventually(60*time.Second, "event "+reason+" says "+text, func() (bool, error) {
+	s.eventually(soon, "event "+reason+" says "+text, func() (bool, error) {
 		var list eventsv1.EventList
 		if err := s.lab.Client.List(s.ctx, &list, client.InNamespace(namespace)); err != nil {
 			return false, err
@@ -188,7 +188,7 @@ func (s *scenario) toldThat(reason, text, kind, namespace, name string) {
 // writesAnew waits until a second writer of the application on a node has acknowledged records.
 func (s *scenario) writesAnew(w *lab.Workload, on string) {
 	s.Helper()
-	s.eventually(60*time.Second, w.Name+" writes again on "+on, func() (bool, error) {
+	s.eventually(soon, w.Name+" writes again on "+on, func() (bool, error) {
 		report, err := w.Check(s.ctx)
 		if err != nil {
 			return false, err

@@ -3,7 +3,6 @@ package e2e
 import (
 	"slices"
 	"testing"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
@@ -85,12 +84,12 @@ func TestInTreeVolume(t *testing.T) {
 	s.must(s.lab.Rescue.Configure(s.ctx, map[string]any{
 		"cephClusters": []any{s.lab.Ceph.Configuration(lab.ClusterID), s.lab.Ceph.Configuration(v.ClusterID)},
 	}))
-	s.eventually(60*time.Second, "its pod is bound to node-d", func() (bool, error) { return s.boundTo(db, "node-d"), nil })
+	s.eventually(soon, "its pod is bound to node-d", func() (bool, error) { return s.boundTo(db, "node-d"), nil })
 	old, err := s.lab.WriteFrom("node-d", db.Image)
 	s.must(err)
 	t.Cleanup(func() { _ = old.Kill() })
 	s.must(s.lab.Nodes["node-d"].KillKubelet())
-	s.eventually(90*time.Second, "its next pod is bound to another node", func() (bool, error) {
+	s.eventually(atLast, "its next pod is bound to another node", func() (bool, error) {
 		pods := s.pods(db)
 		return len(pods) == 1 && pods[0].Spec.NodeName != "" && pods[0].Spec.NodeName != "node-d", nil
 	})

@@ -39,14 +39,14 @@ func TestGateIsOpenedWhenTheNodeIsBack(t *testing.T) {
 	s.must(s.lab.Network.Cut(s.ctx, s.node, network.API))
 	s.gated(vm)
 	s.must(s.lab.Network.Restore(s.ctx, s.node))
-	s.eventually(60*time.Second, "the gate is open", func() (bool, error) { return s.gatedPod(vm) == nil, nil })
+	s.eventually(soon, "the gate is open", func() (bool, error) { return s.gatedPod(vm) == nil, nil })
 	node, err := s.lab.Node(s.ctx, s.node)
 	s.must(err)
 	if !volume.Ready(node) {
 		t.Errorf("opened while %s is not Ready and nothing is fenced", s.node)
 	}
 	s.must(s.ceph.StartMon(s.ctx))
-	s.eventually(60*time.Second, "vm runs", func() (bool, error) {
+	s.eventually(soon, "vm runs", func() (bool, error) {
 		node, err := vm.RunsOn(s.ctx)
 		return node != "", err
 	})
@@ -71,6 +71,6 @@ func (s *scenario) gatedPod(w *lab.Workload) *corev1.Pod {
 
 func (s *scenario) gated(w *lab.Workload) {
 	s.Helper()
-	s.eventually(60*time.Second, w.Name+" waits behind the gate", func() (bool, error) { return s.gatedPod(w) != nil, nil })
+	s.eventually(soon, w.Name+" waits behind the gate", func() (bool, error) { return s.gatedPod(w) != nil, nil })
 	s.told(v1alpha1.ReasonVolumeHeld, "Pod", w.Name)
 }

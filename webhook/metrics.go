@@ -2,7 +2,6 @@ package webhook
 
 import (
 	"github.com/prometheus/client_golang/prometheus"
-	"sigs.k8s.io/controller-runtime/pkg/metrics"
 
 	"github.com/rbd-rescue/rbd-rescue/api/v1alpha1"
 )
@@ -47,5 +46,9 @@ func init() {
 	for _, r := range []result{resultIdle, resultNotOptedIn, resultNotHeld, resultFlagged, resultFailedOpen} {
 		admitted[r] = podsTotal.WithLabelValues(string(r))
 	}
-	metrics.Registry.MustRegister(podsTotal, failoverSet, heldClaims)
+}
+
+// RegisterMetrics has the process serve the webhook's metrics. No other command does: that they are there tells that a webhook is.
+func RegisterMetrics(registry prometheus.Registerer) {
+	registry.MustRegister(podsTotal, failoverSet, heldClaims)
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
+	"sigs.k8s.io/controller-runtime/pkg/metrics"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"github.com/rbd-rescue/rbd-rescue/certs"
@@ -69,6 +70,8 @@ func runWebhook(ctx context.Context, o webhookOptions) error {
 	if err != nil {
 		return err
 	}
+	certs.RegisterMetrics(metrics.Registry)
+	webhook.RegisterMetrics(metrics.Registry)
 	caches := webhook.CacheOptions()
 	if o.certDir == "" {
 		maps.Copy(caches.ByObject, certs.CacheByObject(o.ownCertificates()))

@@ -24,7 +24,7 @@ import (
 
 const (
 	// bound is how long the API server may take to make a pod, whatever the webhook does: its time-out, and some slack.
-	bound = 3*time.Second + 5*time.Second
+	bound = 3*time.Second + 10*time.Second
 	// creations is how many pods a median is of.
 	creations = 15
 )

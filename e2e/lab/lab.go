@@ -65,7 +65,7 @@ type Lab struct {
 	Kube  *kube.ControlPlane
 	Nodes map[string]*kube.Node
 	// Client has all rights.
-	Client client.Client
+	Client client.WithWatch
 	// Rescue is rbd-rescue; nothing of it runs until it is started.
 	Rescue *Rescue
 

@@ -190,7 +190,7 @@ func (r *Rescue) start(name string, args []string, kubeconfig string, metrics, p
 }
 
 func (r *Rescue) ready(ctx context.Context, command string, p *process.Process, port int) error {
-	err := wait.PollUntilContextTimeout(ctx, 50*time.Millisecond, 30*time.Second, true, func(ctx context.Context) (bool, error) {
+	err := wait.PollUntilContextTimeout(ctx, 50*time.Millisecond, 2*time.Minute, true, func(ctx context.Context) (bool, error) {
 		select {
 		case <-p.Done():
 			return false, fmt.Errorf("it ended: %w", p.Err())

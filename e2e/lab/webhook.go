@@ -61,7 +61,7 @@ func (r *Rescue) WebhookReady(ctx context.Context) error {
 
 // hasCABundle waits until the webhook has written its CA: before, the API server lets every pod pass unseen.
 func (r *Rescue) hasCABundle(ctx context.Context) error {
-	err := wait.PollUntilContextTimeout(ctx, 50*time.Millisecond, 20*time.Second, true, func(ctx context.Context) (bool, error) {
+	err := wait.PollUntilContextTimeout(ctx, 50*time.Millisecond, 2*time.Minute, true, func(ctx context.Context) (bool, error) {
 		configuration := &unstructured.Unstructured{}
 		configuration.SetAPIVersion("admissionregistration.k8s.io/v1")
 		configuration.SetKind("MutatingWebhookConfiguration")

@@ -258,3 +258,47 @@ func TestWriterGoesOnAfterTheLastRecordAndShowsRefusals(t *testing.T) {
 		}
 	}
 }
+
+// slow is a disk whose first write is answered only once it is let go.
+type slow struct {
+	*disk
+	begun, answer chan struct{}
+	once          sync.Once
+}
+
+func (d *slow) WriteAt(p []byte, off int64) (int, error) {
+	n, err := d.disk.WriteAt(p, off)
+	d.once.Do(func() {
+		close(d.begun)
+		<-d.answer
+	})
+	return n, err
+}
+
+// The acknowledgement of a cut-off writer's last write may still be on its way when it is told to end.
+func TestWriterThatIsToldToEndDuringAWriteTriesOnceMore(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	d := &slow{disk: &disk{data: make([]byte, 64*RecordSize)}, begun: make(chan struct{}), answer: make(chan struct{})}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() {
+		done <- (&Writer{Image: d, Name: "img", Size: int64(len(d.data)), Node: "a", AckDir: dir}).Run(ctx)
+	}()
+	<-d.begun
+	cancel()
+	d.lock.Lock()
+	d.refuses = true
+	d.lock.Unlock()
+	close(d.answer)
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	logs, err := ReadAckLogs(dir, "img")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if acks := logs[0].Acks; len(acks) != 2 || acks[0].Refused != "" || acks[1].Refused == "" {
+		t.Errorf("acknowledgements %+v, want one, and a refusal", acks)
+	}
+}

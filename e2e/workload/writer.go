@@ -22,8 +22,9 @@ type Image interface {
 	io.WriterAt
 }
 
-// Writer appends records to one image until its context ends. A write error does not end it: like an application that
-// does not look, it tries on and on, so that what Ceph refuses can be seen.
+// Writer appends records to one image until its context ends, and then one more, as an application flushes when it is told to
+// end: the last answer before may be of a write from before a cut, and only a write after it shows what Ceph says now. A write
+// error does not end it: like an application that does not look, it tries on and on, so that what Ceph refuses can be seen.
 type Writer struct {
 	// Image to write to, called Name in the log.
 	Image Image
@@ -50,6 +51,7 @@ func (w *Writer) Run(ctx context.Context) error {
 	}
 	refused := ""
 	for int64(seq+1)*RecordSize <= w.Size {
+		last := ctx.Err() != nil
 		sent := time.Now()
 		block, err := Record{Seq: seq, Node: w.Node, Incarnation: incarnation, Time: sent}.Encode()
 		if err != nil {
@@ -71,9 +73,11 @@ func (w *Writer) Run(ctx context.Context) error {
 			}
 			seq++
 		}
+		if last {
+			return nil
+		}
 		select {
 		case <-ctx.Done():
-			return nil
 		case <-time.After(pause):
 		}
 	}

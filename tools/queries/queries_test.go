@@ -18,9 +18,9 @@ import (
 	_ "sigs.k8s.io/controller-runtime/pkg/webhook/admission" // registers its metrics
 	"sigs.k8s.io/yaml"
 
-	_ "github.com/rbd-rescue/rbd-rescue/certs"
+	"github.com/rbd-rescue/rbd-rescue/certs"
 	_ "github.com/rbd-rescue/rbd-rescue/remediator"
-	_ "github.com/rbd-rescue/rbd-rescue/webhook"
+	"github.com/rbd-rescue/rbd-rescue/webhook"
 )
 
 const files = "../../charts/rbd-rescue/files/"
@@ -31,7 +31,12 @@ var foreign = map[string][]string{
 	"apiserver_admission_webhook_fail_open_count": {"name"},
 }
 
-// exposed are the metrics of the registry that both commands serve, with their labels.
+func init() {
+	certs.RegisterMetrics(metrics.Registry)
+	webhook.RegisterMetrics(metrics.Registry)
+}
+
+// exposed are the metrics that either command serves, with their labels.
 func exposed(t *testing.T) map[string][]string {
 	t.Helper()
 	collector, ok := metrics.Registry.(prometheus.Collector)

@@ -1,7 +1,8 @@
 //go:build librados
 
 // Command demo shows the main job: a node with two databases on RBD volumes freezes, rbd-rescue moves them, the data is
-// proven from the images, and when the node thaws its writes are refused. It ends with an error if anything did not hold.
+// proven from the images, and when the node thaws its writes are refused. A Prometheus looks on. It ends with an error if anything
+// did not hold.
 package main
 
 import (
@@ -20,6 +21,7 @@ import (
 
 	"github.com/rbd-rescue/rbd-rescue/api/v1alpha1"
 	"github.com/rbd-rescue/rbd-rescue/e2e/lab"
+	"github.com/rbd-rescue/rbd-rescue/e2e/lab/prometheus"
 	"github.com/rbd-rescue/rbd-rescue/e2e/workload"
 )
 
@@ -57,7 +59,7 @@ func run(ctx context.Context, describe string) (err error) {
 		return err
 	}
 	d := &demo{Lab: l}
-	for _, step := range []func(context.Context) error{d.deploy, d.fail, d.prove, d.thaw} {
+	for _, step := range []func(context.Context) error{d.watch, d.deploy, d.fail, d.prove, d.thaw, d.alert, d.held} {
 		if err := step(ctx); err != nil {
 			return errors.Join(err, d.writeDescription(ctx, describe))
 		}
@@ -69,7 +71,9 @@ func say(format string, args ...any) { fmt.Printf("\n== "+format+"\n", args...) 
 
 type demo struct {
 	*lab.Lab
-	workloads []*lab.Workload
+	workloads    []*lab.Workload
+	prometheus   *prometheus.Server
+	watchedSince time.Time
 }
 
 // deploy runs a StatefulSet and a Deployment on the node that will fail.
@@ -146,10 +150,11 @@ func (d *demo) thaw(ctx context.Context) error {
 	}); err != nil {
 		return err
 	}
-	if err := d.prove(ctx); err != nil {
-		return err
-	}
-	say("6. It held: both run elsewhere, nothing acknowledged is lost, and not one write of the old node landed")
+	return d.prove(ctx)
+}
+
+func (d *demo) held(context.Context) error {
+	say("7. It held: both run elsewhere, nothing acknowledged is lost, and not one write of the old node landed")
 	return nil
 }
 

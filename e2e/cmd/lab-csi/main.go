@@ -26,7 +26,7 @@ import (
 const driver = "rbd.csi.ceph.com"
 
 // bootWithin is how long a VM may take, on a busy machine without KVM.
-const bootWithin = time.Minute
+const bootWithin = 2 * time.Minute
 
 func main() {
 	var o options

@@ -39,7 +39,7 @@ func TestNodePlugin(t *testing.T) {
 	if _, err := exec.LookPath("ceph-mon"); err != nil || os.Geteuid() != 0 {
 		t.Skip("SKIPPED: needs root and Debian's packages of Ceph")
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 4*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
 	defer cancel()
 	b := &bench{T: t, ctx: ctx, dir: t.TempDir()}
 	defer b.unmount()
@@ -118,7 +118,7 @@ func (b *bench) watcher(image string) string {
 // seen waits for what is wanted of the last writer, and proves the data.
 func (b *bench) seen(image string, wanted func(workload.WriterReport) bool) {
 	b.Helper()
-	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(100 * time.Millisecond) {
+	for deadline := time.Now().Add(90 * time.Second); ; time.Sleep(100 * time.Millisecond) {
 		report, err := rbdcheck.Check(b.ctx, b.ceph.ConfFile(), ceph.Pool, image, b.acks())
 		b.must(err)
 		if !report.OK {

@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -74,6 +75,11 @@ func Build(ctx context.Context, out io.Writer, names ...string) (Binaries, error
 		return Binaries{}, err
 	}
 	binaries := Binaries{Dir: filepath.Join(root, "bin"), Repository: filepath.Dir(root)}
+	unlock, err := lock(binaries.Dir)
+	if err != nil {
+		return Binaries{}, err
+	}
+	defer unlock()
 	for _, p := range programs {
 		if len(names) > 0 && !slices.Contains(names, p.name) {
 			continue
@@ -83,6 +89,22 @@ func Build(ctx context.Context, out io.Writer, names ...string) (Binaries, error
 		}
 	}
 	return binaries, nil
+}
+
+// lock waits for another process that builds, however long that takes: both would compile everything, and replace what the other
+// has started.
+func lock(dir string) (unlock func(), err error) {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, fmt.Errorf("making the folder of the programs: %w", err)
+	}
+	file, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("opening the build's lock: %w", err)
+	}
+	if err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX); err != nil {
+		return nil, errors.Join(fmt.Errorf("locking %s: %w", file.Name(), err), file.Close())
+	}
+	return func() { _ = file.Close() }, nil // which unlocks it
 }
 
 func (p program) build(ctx context.Context, out io.Writer, root, dir string) error {

@@ -28,7 +28,7 @@ func cluster(t *testing.T) (context.Context, *ceph.Cluster) {
 	if _, err := exec.LookPath("ceph-mon"); err != nil || os.Geteuid() != 0 {
 		t.Skip("SKIPPED: needs root and Debian's packages of Ceph")
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
 	t.Cleanup(cancel)
 	dir := t.TempDir()
 	sup, err := process.NewSupervisor(dir)
@@ -113,7 +113,7 @@ func (c *client) write(t *testing.T, node, ackDir string) (stop func()) {
 // reports checks the image until what is wanted of the node's writer is seen.
 func reports(ctx context.Context, t *testing.T, c *ceph.Cluster, ackDir, node string, wanted func(workload.WriterReport) bool) {
 	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(100 * time.Millisecond) {
+	for deadline := time.Now().Add(90 * time.Second); ; time.Sleep(100 * time.Millisecond) {
 		report, err := rbdcheck.Check(ctx, c.ConfFile(), ceph.Pool, "img", ackDir)
 		if err != nil {
 			t.Fatal(err)
@@ -237,7 +237,7 @@ func clean(ctx context.Context, t *testing.T, c *ceph.Cluster) {
 			t.Logf("clean after %s", time.Since(began))
 			return
 		}
-		if time.Since(began) > time.Minute {
+		if time.Since(began) > 3*time.Minute {
 			t.Fatalf("not clean: %+v", stat)
 		}
 		time.Sleep(200 * time.Millisecond)

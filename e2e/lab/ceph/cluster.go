@@ -464,7 +464,7 @@ func (c *Cluster) RBD(ctx context.Context, args ...string) ([]byte, error) {
 }
 
 func (c *Cluster) run(ctx context.Context, name string, args ...string) ([]byte, error) {
-	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	return c.sup.Run(ctx, process.Spec{Name: name, Path: name, Args: args, Usr: c.options.Usr})
 }
@@ -482,7 +482,7 @@ func (c *Cluster) daemon(name, path string, args ...string) (*process.Process, e
 }
 
 func (c *Cluster) eventually(ctx context.Context, what string, holds func(context.Context) (bool, error)) error {
-	if err := wait.PollUntilContextTimeout(ctx, 50*time.Millisecond, 60*time.Second, true, holds); err != nil {
+	if err := wait.PollUntilContextTimeout(ctx, 50*time.Millisecond, 3*time.Minute, true, holds); err != nil {
 		return fmt.Errorf("waiting for %s: %w", what, err)
 	}
 	return nil

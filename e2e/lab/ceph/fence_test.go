@@ -171,7 +171,7 @@ func (f *fencing) lift(ctx context.Context, t *testing.T, client product.Address
 func (f *fencing) await(ctx context.Context, t *testing.T, node string, wanted func(workload.WriterReport) bool) {
 	t.Helper()
 	for _, name := range f.images {
-		for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(100 * time.Millisecond) {
+		for deadline := time.Now().Add(90 * time.Second); ; time.Sleep(100 * time.Millisecond) {
 			report, err := rbdcheck.Check(ctx, f.ConfFile(), ceph.Pool, name, f.acks)
 			if err != nil {
 				t.Fatal(err)

@@ -26,7 +26,7 @@ func TestAMirrorDaemonIsAWatcherThatOnlyItsOwnSiteLists(t *testing.T) {
 		skip.Loudly(t, "RBD-MIRROR IS NOT TESTED: it needs root and Debian's packages of Ceph")
 	}
 	t.Parallel()
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
 	const netns = "rbdmirror"
 	siteA, siteB := netip.MustParseAddr("10.87.20.1"), netip.MustParseAddr("10.87.20.5")
@@ -80,7 +80,7 @@ func TestAMirrorDaemonIsAWatcherThatOnlyItsOwnSiteLists(t *testing.T) {
 	}
 
 	clusterA, clusterB := connect(ctx, t, a.options), connect(ctx, t, b.options)
-	for deadline := time.Now().Add(time.Minute); ; time.Sleep(200 * time.Millisecond) {
+	for deadline := time.Now().Add(3 * time.Minute); ; time.Sleep(200 * time.Millisecond) {
 		use, err := clusterA.Inspect(ctx, product.Image{Pool: ceph.Pool, Name: "img"})
 		if err != nil {
 			t.Fatal(err)

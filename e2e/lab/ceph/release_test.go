@@ -57,7 +57,7 @@ func TestReleases(t *testing.T) {
 				skip.Loudly(t, "CEPH %s IS NOT TESTED: %v", release.Version, err)
 			}
 			t.Parallel()
-			ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
+			ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
 			t.Cleanup(cancel)
 			r := startRelease(ctx, t, release, i, usr)
 			t.Run("conn", func(t *testing.T) { r.conn(ctx, t, connTests) })
@@ -136,7 +136,7 @@ func connect(ctx context.Context, t *testing.T, options librados.Options) *produ
 func buildConnTests(t *testing.T) string {
 	t.Helper()
 	binary := filepath.Join(t.TempDir(), "librados.test")
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "go", "test", "-c", "-tags", "librados,pacific", "-o", binary, "./ceph/librados")
 	cmd.Dir = "../../.."

@@ -35,7 +35,7 @@ const (
 	controllerManagerPort          = 10257
 	schedulerPort                  = 10259
 	defaultNodeMonitorGracePeriod  = 10 * time.Second
-	componentTimeout, pollInterval = 30 * time.Second, 50 * time.Millisecond
+	componentTimeout, pollInterval = 2 * time.Minute, 50 * time.Millisecond
 )
 
 // controllers are those that a stateful workload and its volume need.
@@ -59,7 +59,7 @@ type Options struct {
 	NodeMonitorGracePeriod time.Duration
 	// AuditedUsers are those whose requests are logged for Audited.
 	AuditedUsers []string
-	// APIServerTimeout is how long the API server may take until it is ready; zero is 30 s. It reads all objects first.
+	// APIServerTimeout is how long the API server may take until it is ready; zero is two minutes. It reads all objects first.
 	APIServerTimeout time.Duration
 	// Authorization are the API server's modes; empty is Node,RBAC. The node authorizer keeps another copy of all pods and volumes.
 	Authorization string

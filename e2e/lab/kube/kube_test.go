@@ -80,7 +80,7 @@ func (c *cluster) eventually(what string, ask func(context.Context) error) {
 }
 
 func runCluster(t *testing.T, binDir string, do func(*cluster, map[string]*Node)) {
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Minute)
 	defer cancel()
 	c := &cluster{t: t, ctx: ctx, began: time.Now()}
 	var err error
@@ -103,7 +103,7 @@ func runCluster(t *testing.T, binDir string, do func(*cluster, map[string]*Node)
 }
 
 func (c *cluster) closing(what string, closing func(context.Context) error) {
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	c.began = time.Now()
 	if err := closing(ctx); err != nil {
@@ -207,7 +207,7 @@ func (c *cluster) componentsStopAndStart(nodes map[string]*Node) {
 	c.took("controller manager and attacher restarted")
 	time.Sleep(15 * time.Second)
 	for name := range nodes {
-		c.must(c.nodeReady(name, corev1.ConditionTrue)(c.ctx))
+		c.eventually("node "+name+" is Ready", c.nodeReady(name, corev1.ConditionTrue))
 	}
 	c.tokensWork()
 }

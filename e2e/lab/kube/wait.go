@@ -20,7 +20,7 @@ func pollFor(ctx context.Context, timeout time.Duration, what string, ask func(c
 	defer cancel()
 	begin := time.Now()
 	for {
-		attempt, cancelAttempt := context.WithTimeout(ctx, 2*time.Second)
+		attempt, cancelAttempt := context.WithTimeout(ctx, 5*time.Second)
 		err := ask(attempt)
 		cancelAttempt()
 		if err == nil {
