@@ -2,6 +2,7 @@
 package main
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -22,9 +23,20 @@ func main() {
 		SilenceErrors: true,
 	}
 	root.PersistentFlags().AddGoFlagSet(flag.CommandLine) // controller-runtime's --kubeconfig
-	root.AddCommand(webhookCommand(), remediatorCommand())
+	root.AddCommand(webhookCommand(), remediatorCommand(), nodeCommand())
 	if err := root.ExecuteContext(ctrl.SetupSignalHandler()); err != nil {
 		fmt.Fprintln(os.Stderr, "rbd-rescue:", err)
-		os.Exit(1)
+		os.Exit(exitCode(err))
 	}
+}
+
+// wrongCall is an error of whoever typed the command.
+type wrongCall struct{ error }
+
+// exitCode is 2 for a wrong call, and 1 for whatever else did not work.
+func exitCode(err error) int {
+	if errors.As(err, new(wrongCall)) {
+		return 2
+	}
+	return 1
 }
