@@ -147,14 +147,3 @@ func TestAKubeletsFolderBehindALinkIsFound(t *testing.T) {
 		t.Errorf("%s, %v", got, err)
 	}
 }
-
-func TestSeveralRuntimesAreAskedAbout(t *testing.T) {
-	t.Parallel()
-	m := newMachine(t)
-	if _, err := FindSocket(m.path("proc"), ""); !errors.Is(err, errNoRuntime) {
-		t.Errorf("without any: %v", err)
-	}
-	if _, err := FindSocket(m.path("proc"), "/run/x.sock"); err == nil || !strings.Contains(err.Error(), "no socket") {
-		t.Errorf("one that is not there: %v", err)
-	}
-}

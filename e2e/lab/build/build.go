@@ -36,6 +36,7 @@ const (
 	LabCSI      = "lab-csi"
 	LabVM       = "lab-vm"
 	RBDRescue   = "rbd-rescue"
+	NodeAgent   = "rbd-rescue-static"
 	Helm        = "helm"
 	CertManager = "lab-cert-manager"
 )
@@ -47,6 +48,7 @@ var programs = []program{
 	{name: LabCSI, pkg: "./cmd/lab-csi", librados: true},
 	{name: LabVM, pkg: "./cmd/lab-vm", static: true},
 	{name: RBDRescue, pkg: "./cmd/rbd-rescue", product: true, librados: true},
+	{name: NodeAgent, pkg: "./cmd/rbd-rescue", product: true, static: true},
 	{name: Helm, pkg: "helm.sh/helm/v3/cmd/helm", tool: true},
 	{name: CertManager, pkg: "./cmd/lab-cert-manager"},
 }
