@@ -109,8 +109,8 @@ func (c Children) run(ctx context.Context, action, target string) error {
 func (c Children) abandon(child *exec.Cmd, ended <-chan error) error {
 	_ = child.Process.Kill()
 	select {
-	case <-ended:
-		return errors.New("it took too long and was given up")
+	case err := <-ended:
+		return errors.Join(errors.New("it took too long and was given up"), err)
 	case <-time.After(time.Second):
 		return fmt.Errorf("it hangs in the kernel (process %d), waiting for Ceph, and ends by itself once Ceph answers or has fenced this client; if neither comes, only a reboot ends it",
 			child.Process.Pid)
@@ -239,7 +239,7 @@ func removeMapped(control, name string) error {
 		return fmt.Errorf("closing %s: the name is too long", name)
 	}
 	copy(r.name[:], name)
-	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, file.Fd(), mapperRemove, uintptr(unsafe.Pointer(&r))); errno != 0 {
+	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, file.Fd(), mapperRemove, uintptr(unsafe.Pointer(&r))); errno != 0 { //nolint:gosec // the kernel takes a struct
 		return fmt.Errorf("closing %s: %w", name, errno)
 	}
 	return nil

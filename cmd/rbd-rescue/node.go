@@ -59,15 +59,16 @@ func (o *hostOptions) addFlags(flags *pflag.FlagSet) {
 func (o *hostOptions) host() (node.Host, error) {
 	h := node.Host{Sys: o.sys, Proc: o.proc, KubeletDir: o.kubeletDir}
 	socket, err := node.FindSocket(o.proc, o.socket)
-	if err != nil && o.socket != "" {
+	switch {
+	case err == nil:
+		h.Runtime, err = node.Dial(socket)
+		return h, err
+	case o.socket != "":
 		return h, wrongCall{err}
-	}
-	if err != nil {
+	default:
 		h.RuntimeError = err
 		return h, nil
 	}
-	h.Runtime, err = node.Dial(socket)
-	return h, err
 }
 
 func (o *hostOptions) releaser(h node.Host, out io.Writer) node.Releaser {

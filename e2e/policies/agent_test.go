@@ -34,7 +34,7 @@ func TestAnAgentSpeaksForItsOwnNodeAlone(t *testing.T) {
 		"takes no annotation":            {do: merge(own, `{"metadata":{"annotations":null}}`), refused: onlyThat},
 		"changes none":                   {do: merge(own, `{"metadata":{"annotations":{"a":"c"}}}`), refused: onlyThat},
 		"labels nothing":                 {do: merge(own, `{"metadata":{"labels":{"a":"b"}}}`), refused: onlyThat},
-		"keeps the finalizer":            {do: merge(own, `{"metadata":{"finalizers":null}}`), refused: "denied request"}, // by two policies; either may answer,
+		"keeps the finalizer":            {do: merge(own, `{"metadata":{"finalizers":null}}`), refused: "denied request"}, // by two policies; either may answer
 		"changes no boot":                {do: merge(own, `{"spec":{"bootID":"boot"}}`), refused: "changes no spec"},
 		"moves no NodeFence to its node": {do: merge(other, `{"spec":{"nodeName":"node-agent"}}`), refused: "its spec cannot be changed"},
 		"writes no status":               {do: mergeStatus(own, `{"status":{"phase":"Lifted"}}`), refused: "cannot patch resource"},
