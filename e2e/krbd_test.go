@@ -61,13 +61,17 @@ func kernelFreezesAndThaws(t *testing.T) {
 	s.proveData(db)
 }
 
-// The host loses all links and comes back with the same boot and a mapping that nobody unmaps, since its pod is still wanted
-// there. The kernel then maps nothing (facts/krbd.md), so the fence stays until the host is rebooted.
+// The host loses all links and comes back with the same boot. Its kubelet lets go what was moved away, but for a mapping that the CSI plugin
+// leaves: the agent clears that. The neighbour's stays, since its pod is still wanted there, and with it the kernel maps nothing
+// (facts/krbd.md). Once that pod is deleted the node itself proves that nothing is left, and needs no reboot.
 func kernelReturnsWithoutReboot(t *testing.T) {
 	s := beginWith(t, v1alpha1.ModeRescue, kernelNode)
 	web := s.anotherNamespace("web", v1alpha1.ModeOff)
 	files := s.writesByKernel(web, "files", 5*time.Minute)
 	db := s.writesByKernel(s.namespace, "db", patience)
+	boot := s.lab.Nodes[kernelNode].BootID()
+	s.must(s.lab.StartAgent(s.ctx, kernelNode))
+	s.must(s.lab.LeaveMapped(kernelNode, true))
 	s.must(s.lab.Network.Cut(s.ctx, kernelNode, network.All))
 	s.movesAway(kernelNode, db)
 	s.must(s.lab.Network.Restore(s.ctx, kernelNode))
@@ -77,30 +81,50 @@ func kernelReturnsWithoutReboot(t *testing.T) {
 	})
 	s.told(v1alpha1.ReasonNodeStillFenced, "Node", kernelNode)
 	s.shutDown(files)
-	s.shutDown(db)
 	again, err := s.lab.MakeWorkload(s.ctx, lab.WorkloadOptions{
 		Namespace: web, Name: "again", StatefulSet: true, On: kernelNode, Patience: patience, IgnoresFence: true,
 	})
 	s.must(err)
 	s.toldThat("FailedMount", "rbd: map failed: (108)", "Pod", web, again.Name)
+	s.left(kernelNode, files.Image)
 	node, err := s.lab.Node(s.ctx, kernelNode)
 	s.must(err)
 	if !hasTaint(node, v1alpha1.TaintFenced) {
-		t.Error("the taint is gone although the old boot still runs")
+		t.Error("the taint is gone although a mapping of the fenced client is left")
 	}
 	nf := s.reaches(kernelNode, v1alpha1.PhaseRecovered)
 	if none, err := s.noClientListed(nf); err != nil || none {
-		t.Errorf("the entries are gone although the old boot still runs (%v)", err)
+		t.Errorf("the entries are gone although a mapping of the fenced client is left (%v)", err)
 	}
 
-	s.must(s.lab.Nodes[kernelNode].Reboot(s.ctx))
+	s.must(s.lab.LeaveMapped(kernelNode, false))
+	s.must(s.lab.Client.Delete(s.ctx, &s.pods(files)[0]))
 	nf = s.reaches(kernelNode, v1alpha1.PhaseLifted)
-	if none, err := s.noClientListed(nf); err != nil || !none {
-		t.Errorf("entries are left after the lift (%v)", err)
+	if none, err := s.noClientListed(nf); err != nil || !none || nf.Status.Times.ClearedAt == nil {
+		t.Errorf("entries are left after the lift (%v), which was by the node's proof at %v", err, nf.Status.Times.ClearedAt)
 	}
+	if now := s.lab.Nodes[kernelNode].BootID(); now != boot {
+		t.Errorf("the node was rebooted: %s, then %s", boot, now)
+	}
+	s.eventually(90*time.Second, "again runs on "+kernelNode+", through a new client", func() (bool, error) {
+		on, err := again.RunsOn(s.ctx)
+		return on == kernelNode, err
+	})
 	s.wrote(again, "")
-	s.writesAnew(files, kernelNode)
 	s.proveData(db, files, again)
+}
+
+// left waits until the node says that this image alone is left of what is fenced.
+func (s *scenario) left(node, image string) {
+	s.Helper()
+	s.eventually(90*time.Second, node+" has only "+image+" left", func() (bool, error) {
+		nf, err := s.fence(node)
+		if err != nil || nf == nil {
+			return false, err
+		}
+		cleared, err := v1alpha1.ParseCleared(nf.Annotations[v1alpha1.AnnotationCleared])
+		return len(cleared.Left) == 1 && cleared.Left[0].Image == lab.Pool+"/"+image && strings.Contains(nf.Status.Message, image), err
+	})
 }
 
 // Two images of one host have one client: the fence for the one cuts off the other, whose namespace did not opt in.
@@ -182,18 +206,5 @@ func (s *scenario) toldThat(reason, text, kind, namespace, name string) {
 		return slices.ContainsFunc(list.Items, func(e eventsv1.Event) bool {
 			return e.Reason == reason && strings.Contains(e.Note, text) && e.Regarding.Kind == kind && strings.HasPrefix(e.Regarding.Name, name)
 		}), nil
-	})
-}
-
-// writesAnew waits until a second writer of the application on a node has acknowledged records.
-func (s *scenario) writesAnew(w *lab.Workload, on string) {
-	s.Helper()
-	s.eventually(soon, w.Name+" writes again on "+on, func() (bool, error) {
-		report, err := w.Check(s.ctx)
-		if err != nil {
-			return false, err
-		}
-		n := len(report.Writers)
-		return n > 1 && report.Writers[n-1].Node == on && report.Writers[n-1].Acknowledged > 0, nil
 	})
 }

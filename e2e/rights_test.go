@@ -13,6 +13,9 @@ import (
 	"github.com/rbd-rescue/rbd-rescue/e2e/lab"
 )
 
+// vmOnly is why an agent has its rights.
+const vmOnly = "an agent tells what its node has left (TestKernelClient/ReturnWithoutReboot, which needs a VM)"
+
 // seldom are the rights that scenarios need not have rbd-rescue use, each with the reason why it has them. Whatever else the chart
 // grants was used: without it a request of some scenario would have been refused.
 var seldom = map[string]string{
@@ -21,6 +24,9 @@ var seldom = map[string]string{
 	"rbd-rescue-remediator: patch events.events.k8s.io":             "an event that is told again within minutes is counted up",
 	"rbd-rescue-remediator: patch volumeattachments.storage.k8s.io": "an attacher that is away for minutes leaves its finalizer (rescuer, plan: FreeAttachment)",
 	"rbd-rescue-remediator: patch nodefences.rbd-rescue.io":         "a NodeFence that is over and deleted is let go (plan: ReleaseFinalizer)",
+	"rbd-rescue-node: list nodefences.rbd-rescue.io":                vmOnly,
+	"rbd-rescue-node: watch nodefences.rbd-rescue.io":               vmOnly,
+	"rbd-rescue-node: patch nodefences.rbd-rescue.io":               vmOnly,
 }
 
 // right is what a rule of a role grants, once for each verb, resource and name.

@@ -30,6 +30,10 @@ const (
 	AnnotationLiftReason = "rbd-rescue.io/lift-reason"
 )
 
+// AnnotationCleared on a NodeFence is the node's own word on which mappings of the clients that are cut off it has left: JSON, a Cleared.
+// The agent on that very node writes it, and a policy keeps it from everybody else. It may end a fence (S3).
+const AnnotationCleared = "rbd-rescue.io/cleared"
+
 // What rbd-rescue writes. All of it is a hint for people, never proof for a decision (S5).
 const (
 	// LabelHeld marks a pod that waits for a volume which a failed node still holds; its value is "true".

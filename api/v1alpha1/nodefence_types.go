@@ -284,6 +284,10 @@ type IncidentTimes struct {
 	// changes nothing of it (S3).
 	// +optional
 	OverAt *metav1.MicroTime `json:"overAt,omitempty"`
+	// ClearedAt is when the node itself, in the boot that was cut off, was found to have no mapping of the fenced clients left: those
+	// clients have ended for good (S3).
+	// +optional
+	ClearedAt *metav1.MicroTime `json:"clearedAt,omitempty"`
 	// LiftedAt is when the entries were removed.
 	// +optional
 	LiftedAt *metav1.MicroTime `json:"liftedAt,omitempty"`

@@ -34,6 +34,6 @@ func rootCommand() *cobra.Command {
 	}
 	root.PersistentFlags().AddGoFlagSet(flag.CommandLine) // controller-runtime's --kubeconfig
 	exit.AddMarkFlag(root.PersistentFlags())
-	root.AddCommand(webhookCommand(), remediatorCommand(), planCommand(), doctorCommand(), imageCommand())
+	root.AddCommand(webhookCommand(), remediatorCommand(), planCommand(), doctorCommand(), imageCommand(), nodeCommand())
 	return root
 }

@@ -35,6 +35,10 @@ func (m *memory) Unmap(id int) error {
 	return nil
 }
 
+func (m *memory) Close(id int) error { return m.Unmap(id) }
+
+func (m *memory) Run(p Program) error { return fmt.Errorf("there is no %s", p.Path) }
+
 func (m *memory) ReadAt(_ int, p []byte, offset int64) error {
 	copy(p, m.data[offset:])
 	return m.refuse

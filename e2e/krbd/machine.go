@@ -53,6 +53,12 @@ func (m *Machine) Map(image Image) (*Device, error) {
 	return &Device{machine: m, id: reply.ID, size: reply.Size}, nil
 }
 
+// Run runs a program in the VM until it ends.
+func (m *Machine) Run(program Program) error {
+	_, err := m.call("Run", program)
+	return err
+}
+
 // Device is a mapped image.
 type Device struct {
 	machine *Machine
@@ -66,6 +72,12 @@ func (d *Device) Size() int64 { return d.size }
 // Unmap ends the mapping.
 func (d *Device) Unmap() error {
 	_, err := d.machine.call("Unmap", d.id)
+	return err
+}
+
+// LetGo closes the device and leaves the image mapped, as a plugin does that ends between the two.
+func (d *Device) LetGo() error {
+	_, err := d.machine.call("Close", d.id)
 	return err
 }
 

@@ -19,9 +19,23 @@ type Kernel interface {
 	// Map gives the number of the device and its bytes.
 	Map(Image) (id int, size int64, err error)
 	Unmap(id int) error
+	// Close lets go a device that stays mapped.
+	Close(id int) error
+	// Run runs a program of the machine until it ends.
+	Run(Program) error
 	// ReadAt and WriteAt go past the page cache: what is acknowledged has landed.
 	ReadAt(id int, p []byte, offset int64) error
 	WriteAt(id int, p []byte, offset int64) error
+}
+
+// Program is one that the machine has in its root.
+type Program struct {
+	Path string
+	Args []string
+	// Files are written before, by their paths.
+	Files map[string][]byte
+	// BootID is what the machine calls its boot from then on: that of its node in the lab.
+	BootID string
 }
 
 // Transfer is a read or a write of a device.

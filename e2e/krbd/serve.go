@@ -43,6 +43,18 @@ func (s *Service) Unmap(id int, reply *Reply) error {
 	return nil
 }
 
+// Close lets go a device.
+func (s *Service) Close(id int, reply *Reply) error {
+	reply.Failure = failureOf(s.kernel.Close(id))
+	return nil
+}
+
+// Run runs a program.
+func (s *Service) Run(program *Program, reply *Reply) error {
+	reply.Failure = failureOf(s.kernel.Run(*program))
+	return nil
+}
+
 // ReadAt reads from a device.
 func (s *Service) ReadAt(t *Transfer, reply *Reply) error {
 	if t.Length < 0 || t.Length > maxRead {

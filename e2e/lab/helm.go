@@ -119,6 +119,7 @@ func (r *Rescue) writeValues(clusters []any) error {
 		// Nothing in the lab routes Services.
 		"webhook":    map[string]any{"replicaCount": 0, "url": fmt.Sprintf("https://localhost:%d", webhookPort)},
 		"remediator": map[string]any{"replicaCount": 0},
+		"node":       map[string]any{"enabled": true, "clearAfter": "1s", "nodeSelector": map[string]any{"nothing-runs-an-image": "here"}},
 	})
 	if err != nil {
 		return fmt.Errorf("encoding the chart's values: %w", err)

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -71,11 +72,13 @@ type Lab struct {
 
 	options  Options
 	binaries build.Binaries
+	// machines are the VMs of nodes that have one, where they serve calls.
+	machines map[string]netip.AddrPort
 }
 
 // Start builds what is missing and brings the lab up, without rbd-rescue. Close it even if it fails.
 func Start(ctx context.Context, options Options) (*Lab, error) {
-	l := &Lab{options: options, Nodes: map[string]*kube.Node{}}
+	l := &Lab{options: options, Nodes: map[string]*kube.Node{}, machines: map[string]netip.AddrPort{}}
 	if os.Geteuid() != 0 {
 		return l, errors.New("the lab needs root: it makes network namespaces and mounts")
 	}

@@ -45,10 +45,10 @@ type Rescue struct {
 	settings map[string]any
 }
 
-// Accounts are the users that rbd-rescue's two commands are to the API server.
+// Accounts are the users that rbd-rescue's commands are to the API server.
 func Accounts() []string {
 	const account = "system:serviceaccount:" + Namespace + ":rbd-rescue-"
-	return []string{account + "remediator", account + "webhook"}
+	return []string{account + "remediator", account + "webhook", account + "node"}
 }
 
 // newRescue installs rbd-rescue; nothing of it runs yet.

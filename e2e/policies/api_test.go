@@ -92,7 +92,7 @@ func install(ctx context.Context, admin client.Client) error {
 		}
 	}
 	url := fmt.Sprintf("https://%s:%d", address, webhookPort)
-	if err := chart.Install(ctx, admin, binaries, ownNamespace, url); err != nil {
+	if err := chart.Install(ctx, admin, binaries, ownNamespace, url, "--set", "node.enabled=true"); err != nil {
 		return err
 	}
 	return eventually(ctx, "NodeFences are served", func(ctx context.Context) error { return admin.List(ctx, &v1alpha1.NodeFenceList{}) })
@@ -144,18 +144,29 @@ func makePeople(ctx context.Context, admin client.Client) error {
 	return nil
 }
 
-// makeTokens are those of rbd-rescue's own ServiceAccounts, as its pods have them.
-func makeTokens(ctx context.Context, _ client.Client) error {
-	for _, name := range []string{"remediator", "webhook"} {
-		kubeconfig, err := api.KubeconfigFor(ctx, ownNamespace, "rbd-rescue-"+name)
+// agentNode is where the agent runs whose token is "agent"'s.
+const agentNode = "node-agent"
+
+// makeTokens are those of rbd-rescue's own ServiceAccounts, as its pods have them; "anywhere" is an agent whose token names no node.
+func makeTokens(ctx context.Context, admin client.Client) error {
+	if err := admin.Create(ctx, &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: agentNode}}); err != nil {
+		return err
+	}
+	for user, kubeconfig := range map[string]func() (string, error){
+		"remediator": func() (string, error) { return api.KubeconfigFor(ctx, ownNamespace, "rbd-rescue-remediator") },
+		"webhook":    func() (string, error) { return api.KubeconfigFor(ctx, ownNamespace, "rbd-rescue-webhook") },
+		"anywhere":   func() (string, error) { return api.KubeconfigFor(ctx, ownNamespace, "rbd-rescue-node") },
+		"agent":      func() (string, error) { return api.KubeconfigOnNode(ctx, ownNamespace, "rbd-rescue-node", agentNode) },
+	} {
+		path, err := kubeconfig()
 		if err != nil {
 			return err
 		}
-		config, err := clientcmd.BuildConfigFromFlags("", kubeconfig)
+		config, err := clientcmd.BuildConfigFromFlags("", path)
 		if err != nil {
 			return err
 		}
-		if users[name], err = clientOf(config); err != nil {
+		if users[user], err = clientOf(config); err != nil {
 			return err
 		}
 	}

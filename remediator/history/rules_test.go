@@ -282,7 +282,13 @@ func (w *world) checkRemove(address string) {
 		w.broken("S3", "%s is removed from the blocklist, and no NodeFence made it", address)
 	}
 	for _, nf := range activeFences(asking) {
-		if m := w.machine(nf.Spec.NodeName); m.bootID() == nf.Spec.BootID && nf.Annotations[v1alpha1.AnnotationLift] != nf.Spec.BootID {
+		m := w.machine(nf.Spec.NodeName)
+		if m.bootID() != nf.Spec.BootID || nf.Annotations[v1alpha1.AnnotationLift] == nf.Spec.BootID {
+			continue
+		}
+		if w.agents && nf.Status.Times.ClearedAt != nil {
+			w.checkCleared(m, address)
+		} else {
 			w.broken("S3", "%s is removed from the blocklist, and boot %s may still run", address, nf.Spec.BootID)
 		}
 	}
@@ -306,7 +312,7 @@ func (w *world) looked(name string) {
 		}
 	}
 	for _, address := range w.relied[nf.UID] {
-		if !w.lasts(address, margin) && m.bootID() == nf.Spec.BootID && nf.Annotations[v1alpha1.AnnotationLift] == "" {
+		if !w.lasts(address, margin) && m.bootID() == nf.Spec.BootID && nf.Annotations[v1alpha1.AnnotationLift] == "" && nf.Status.Times.ClearedAt == nil {
 			w.broken("S4", "%s was looked at, and its entry %s is gone or about to run out", name, address)
 		}
 	}

@@ -60,6 +60,8 @@ type world struct {
 	// relied are the entries of each NodeFence behind which something is or was released; proven are those that were proven.
 	relied, proven map[types.UID][]string
 	nonces         uint32
+	// agents: one is on every machine.
+	agents bool
 	// made counts the pods.
 	made    int
 	story   []string
@@ -157,6 +159,7 @@ func newWorld(t *rapid.T) *world {
 	w.ceph.AddPool("ssd", placementGroups)
 	w.ceph.FailWith(func(string) error { return w.cephFails() })
 	w.layOut(rapid.SampledFrom([]string{"own addresses", "storage network", "NAT"}).Draw(t, "network"))
+	w.agents = rapid.Bool().Draw(t, "agents")
 	for _, namespace := range []string{"shop", "web", "rbd-rescue"} {
 		ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}}
 		if namespace == "shop" {
@@ -268,6 +271,7 @@ func (w *world) pass(d time.Duration) {
 	w.tellCephWhoWatches()
 	for _, m := range w.machines {
 		m.kubelet()
+		m.agent()
 	}
 	w.kubernetes()
 	w.tellCephWhoWatches()

@@ -17,16 +17,22 @@ func overridden(nf *v1alpha1.NodeFence) bool {
 	return nf.Spec.BootID != "" && nf.Annotations[v1alpha1.AnnotationLift] == nf.Spec.BootID
 }
 
-// lift ends an incident whose boot is proven over, or over by a person's word (S3): remove the entries, see that they are
+// lift ends an incident whose boot is proven over, or over by a person's word, or whose clients are proven to have ended (S3): remove the entries, see that they are
 // gone, remove the taint, see that it is gone, and only then call it lifted. Only entries that this incident asked for are
 // removed. The proof is kept: a new boot that fails meanwhile must not have the entries of the old one written again (S2).
 func (d *draft) lift(state nodeState) {
 	if state == nodeRebooted && d.status.Times.OverAt == nil {
 		d.status.Times.OverAt = d.now()
 	}
+	if cleared, _ := clearedBy(d.s); cleared && state == nodeReturned && d.status.Times.ClearedAt == nil {
+		d.status.Times.ClearedAt = d.now()
+	}
 	because := fmt.Sprintf("a person says that boot %s of node %s is over", d.s.Fence.Spec.BootID, d.s.NodeName)
-	if d.status.Times.OverAt != nil {
+	switch {
+	case d.status.Times.OverAt != nil:
 		because = fmt.Sprintf("node %s was Ready with a new boot", d.s.NodeName)
+	case d.status.Times.ClearedAt != nil:
+		because = fmt.Sprintf("node %s was Ready and had no mapping of the fenced clients left", d.s.NodeName)
 	}
 	waiting := d.removeEntries(state)
 	for _, c := range d.status.Clients {
@@ -59,16 +65,19 @@ func (d *draft) lift(state nodeState) {
 		d.status.Clients[i].Until = nil
 		d.status.Clients[i].Epoch = 0
 	}
-	if d.status.Times.OverAt == nil {
+	if d.status.Times.OverAt == nil && d.status.Times.ClearedAt == nil {
 		d.tellOverride(because)
 		return
 	}
-	d.say(fmt.Sprintf("Lifted: node %s was Ready with a new boot, its old Ceph clients are gone for good", d.s.NodeName))
+	d.say(fmt.Sprintf("Lifted: %s, its old Ceph clients are gone for good", because))
 	d.condition(v1alpha1.ConditionFenced, false, v1alpha1.ReasonFenceLifted)
 	d.condition(v1alpha1.ConditionLifted, true, v1alpha1.ReasonFenceLifted)
+	over := fmt.Sprintf("so boot %s, which was cut off, is over", d.s.Fence.Spec.BootID)
+	if d.status.Times.OverAt == nil {
+		over = fmt.Sprintf("as its agent says of boot %s, so these clients have ended for good", d.s.Fence.Spec.BootID)
+	}
 	d.announceNode(normal, v1alpha1.ReasonFenceLifted, "Lift", fmt.Sprintf(
-		"Lifted the fence of node %s: it was Ready with a new boot, so boot %s, which was cut off, is over. Its blocklist entries and its taint are removed.",
-		d.s.NodeName, d.s.Fence.Spec.BootID))
+		"Lifted the fence of node %s: %s, %s. Its blocklist entries and its taint are removed.", d.s.NodeName, because, over))
 }
 
 // tellOverride puts a person's word on record, with what it risks (facts/krbd.md: a stale mapping writes again, and shows no

@@ -25,6 +25,7 @@ type Decision struct {
 //   - ended (lifted or cancelled): let the object go if somebody deleted it
 //   - the same machine is Ready with another boot, or a person says that the boot is over: lift (S3); cancelled if nothing
 //     was ever asked of Ceph
+//   - the node is Ready with the boot that was cut off, and says itself that no mapping of the fenced clients is left: lift (S3)
 //   - nothing came of it yet, and the node is Ready again: cancelled, nothing was done
 //   - the failed node holds volumes that are wanted: settle their clients, or refuse (S2, S6), and ask for their entries
 //   - entries that are missing or half-way to their end: write them (S4)
@@ -37,7 +38,8 @@ func Next(s Snapshot) Decision {
 		if s.Fence.DeletionTimestamp != nil && slices.Contains(s.Fence.Finalizers, v1alpha1.FinalizerFence) {
 			d.steps = append(d.steps, ReleaseFinalizer{})
 		}
-	case len(d.status.Clients) > 0 && (state == nodeRebooted || s.Fence.Status.Times.OverAt != nil || overridden(s.Fence)):
+	case len(d.status.Clients) > 0 && (state == nodeRebooted || s.Fence.Status.Times.OverAt != nil || overridden(s.Fence)),
+		len(d.status.Clients) > 0 && (state == nodeReturned && isCleared(s) || s.Fence.Status.Times.ClearedAt != nil):
 		d.lift(state)
 	case len(d.status.Clients) == 0 && (backAgain(state) || s.Fence.DeletionTimestamp != nil),
 		state == nodeReturned && d.neverListed():

@@ -272,6 +272,9 @@ func (d *draft) tellProgress(state nodeState, missing map[string]refusal) {
 	}
 	if state == nodeReturned {
 		d.say(fmt.Sprintf("Node %s is back with the boot that was cut off, and stays fenced: reboot it", node))
+		if _, missing := clearedBy(d.s); missing != "" {
+			d.say(fmt.Sprintf("Node %s is back with the boot that was cut off, and stays fenced until it is rebooted or nothing of that is left: %s", node, missing))
+		}
 	}
 	if state == nodeReplaced {
 		d.say(fmt.Sprintf("Another machine has taken the name of node %s; the one that was cut off may still run, so its clients stay fenced: make sure that it is off, then: kubectl annotate nodefence %s %s=%s",

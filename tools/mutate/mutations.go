@@ -131,6 +131,34 @@ var mutations = []mutation{
 		"(state == nodeRebooted ||", "(state == nodeRebooted || state == nodeReturned ||",
 	},
 	{
+		"S3", "a fence is lifted by the word of a node that has looked for other clients", plan + "cleared.go",
+		"if !slices.Contains(proof.Clients, c.Address) {", "if false && !slices.Contains(proof.Clients, c.Address) {",
+	},
+	{
+		"S3", "a fence is lifted by the word of another boot", plan + "cleared.go",
+		"if proof.BootID != s.Fence.Spec.BootID ||", "if",
+	},
+	{
+		"S3", "a mapping that is left does not count", plan + "cleared.go",
+		"if len(proof.Left) > 0 {", "if false {",
+	},
+	{
+		"S3", "what does not say what is left says that nothing is", "api/v1alpha1/cleared.go",
+		`if c.BootID == "" || c.Left == nil {`, `if c.BootID == "" {`,
+	},
+	{
+		"S3", "a mapping whose client cannot be told does not count", "node/fenced.go",
+		"if err != nil {\n\t\treturn true", "if err != nil {\n\t\treturn false",
+	},
+	{
+		"S3", "any folder passes for sysfs", "node/sysfs.go",
+		"if stat.Type != unix.SYSFS_MAGIC {", "if false {",
+	},
+	{
+		"S3", "a container's processes pass for the machine's", "node/process.go",
+		`if name, err := readLine(filepath.Join(proc, "2", "comm")); err != nil || name != "kthreadd" {`, "if false {",
+	},
+	{
 		"S3", "a fence is lifted for another machine of the same name", plan + "node.go",
 		"case volume.Ready(s.Node) && !sameMachine(s):", "case false:",
 	},

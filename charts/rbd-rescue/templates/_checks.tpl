@@ -49,6 +49,17 @@ told at once.
 {{- $problems = append $problems (printf "settings.stuckAfter: must be a time, as in 2m or 90s, not %q" .stuckAfter) }}
 {{- end }}
 {{- end }}
+{{- with .Values.node }}
+{{- range $field := list "clearAfter" "releaseAfter" }}
+{{- $value := get $.Values.node $field }}
+{{- if and $value (not (regexMatch $duration $value)) }}
+{{- $problems = append $problems (printf "node.%s: must be a time, as in 30s or 5m, not %q" $field $value) }}
+{{- end }}
+{{- end }}
+{{- if and .enabled (not $.Values.policies.enabled) }}
+{{- $problems = append $problems "node.enabled: needs policies.enabled; without the policies the agent of any node could have the fence of every other lifted" }}
+{{- end }}
+{{- end }}
 {{- range $field := list "duration" "renewBefore" }}
 {{- $value := get $.Values.certs $field }}
 {{- if not (regexMatch $duration $value) }}

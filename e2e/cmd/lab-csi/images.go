@@ -20,6 +20,8 @@ type options struct {
 	clientPerImage bool
 	// machine is the address of the VM whose kernel maps the images; empty for librbd.
 	machine string
+	// leaveMapped is a file: while it is there, what is unstaged stays mapped in the VM, as where a plugin ends in between.
+	leaveMapped string
 }
 
 // closeWithin bounds the wait for a close: a client that is cut off from Ceph gets no answer.

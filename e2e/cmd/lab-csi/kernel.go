@@ -47,7 +47,21 @@ func (k *kernel) open(ctx context.Context, ref imageRef, manyWriters bool) (open
 	if err != nil {
 		return nil, err
 	}
-	return device, nil
+	return mapped{device, k.options.leaveMapped}, nil
+}
+
+// mapped is an image that may be left mapped.
+type mapped struct {
+	*krbd.Device
+	leave string
+}
+
+// Unmap implements opened.
+func (m mapped) Unmap() error {
+	if _, err := os.Stat(m.leave); err == nil {
+		return m.LetGo()
+	}
+	return m.Device.Unmap()
 }
 
 // notInUse looks by a client of its own, as ceph-csi does: the kernel does not ask.

@@ -38,6 +38,7 @@ func main() {
 	flag.StringVar(&o.ackDir, "ack-dir", "", "folder for the logs of acknowledged writes")
 	flag.BoolVar(&o.clientPerImage, "client-per-image", false, "give every image a client of its own, as rbd-nbd does")
 	flag.StringVar(&o.machine, "machine", "", "address of the VM whose kernel maps the images (lab-vm); empty to open them by librbd")
+	flag.StringVar(&o.leaveMapped, "leave-mapped", "", "file: while it is there, images stay mapped in the VM")
 	write := flag.String("write", "", "clusterID/pool/image: serve nobody, and write to this image until the end, as a kubelet without CSI would have it")
 	flag.Parse()
 	log.SetFlags(log.Lmicroseconds)

@@ -1,5 +1,5 @@
-// Command lab-vm is the init of a lab node's microVM, and all that runs there: it loads the kernel's RBD client, takes an
-// address and lets the node's CSI plugin map images and write to them (package krbd).
+// Command lab-vm is the init of a lab node's microVM: it loads the kernel's RBD client, takes an address, and lets the node's CSI plugin
+// map images and write to them, and the lab run the node's agent (package krbd). With --in it is outside, and has a VM do that.
 package main
 
 import (
@@ -25,9 +25,15 @@ func main() {
 	address := flag.String("address", "", "address of the VM with the bits of its prefix")
 	gateway := flag.String("gateway", "", "address of the node, which is the way to Ceph")
 	listen := flag.String("listen", "", "address to serve the kernel's calls on")
+	in := flag.String("in", "", "address of a VM that is to run rbd-rescue with the arguments that follow")
+	bootID := flag.String("boot-id", "", "with --in: what the VM is to call its boot")
+	kubeconfig := flag.String("kubeconfig", "", "with --in: the agent's kubeconfig")
 	flag.Parse()
 	log.SetFlags(0)
 	log.SetPrefix("lab-vm: ")
+	if *in != "" {
+		log.Fatal(runIn(*in, *bootID, *kubeconfig, flag.Args()))
+	}
 	log.Fatal(run(*address, *gateway, *listen)) // the kernel panics at the end of init, and the VM ends
 }
 

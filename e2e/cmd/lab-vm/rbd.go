@@ -95,6 +95,17 @@ func read(path string) string {
 
 // Unmap hangs while I/O does.
 func (r *rbd) Unmap(id int) error {
+	if err := r.Close(id); err != nil {
+		return err
+	}
+	if err := os.WriteFile(busDir+"/remove_single_major", []byte(strconv.Itoa(id)), 0o200); err != nil {
+		return fmt.Errorf("unmapping rbd%d: %w", id, err)
+	}
+	return nil
+}
+
+// Close implements krbd.Kernel.
+func (r *rbd) Close(id int) error {
 	r.lock.Lock()
 	file := r.files[id]
 	delete(r.files, id)
@@ -103,9 +114,6 @@ func (r *rbd) Unmap(id int) error {
 		if err := file.Close(); err != nil {
 			return fmt.Errorf("closing rbd%d: %w", id, err)
 		}
-	}
-	if err := os.WriteFile(busDir+"/remove_single_major", []byte(strconv.Itoa(id)), 0o200); err != nil {
-		return fmt.Errorf("unmapping rbd%d: %w", id, err)
 	}
 	return nil
 }

@@ -40,6 +40,8 @@ const (
 	Helm          = "helm"
 	CertManager   = "lab-cert-manager"
 	KubectlRescue = "kubectl-rescue"
+	// NodeAgent is rbd-rescue without cgo, for a machine without Ceph's libraries.
+	NodeAgent = "rbd-rescue-static"
 )
 
 // programs are built one after the other; each uses all cores.
@@ -50,6 +52,7 @@ var programs = []program{
 	{name: LabVM, pkg: "./cmd/lab-vm", static: true},
 	{name: RBDRescue, pkg: "./cmd/rbd-rescue", product: true, librados: true},
 	{name: KubectlRescue, pkg: "./cmd/kubectl-rescue", product: true},
+	{name: NodeAgent, pkg: "./cmd/rbd-rescue", product: true, static: true},
 	{name: Helm, pkg: "helm.sh/helm/v3/cmd/helm", tool: true},
 	{name: CertManager, pkg: "./cmd/lab-cert-manager"},
 }

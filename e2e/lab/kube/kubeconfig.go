@@ -44,10 +44,31 @@ func (c *ControlPlane) certificateKubeconfig(name, user string, groups ...string
 
 // KubeconfigFor writes a kubeconfig with a new token (24 hours) of a service account that exists, and returns its path.
 func (c *ControlPlane) KubeconfigFor(ctx context.Context, namespace, serviceAccount string) (string, error) {
-	request := &authenticationv1.TokenRequest{Spec: authenticationv1.TokenRequestSpec{ExpirationSeconds: ptr.To(int64(tokenLifetime / time.Second))}}
+	return c.kubeconfigFor(ctx, namespace, serviceAccount, nil)
+}
+
+// KubeconfigOnNode is KubeconfigFor with a token that names a node, as that of a pod there does.
+func (c *ControlPlane) KubeconfigOnNode(ctx context.Context, namespace, serviceAccount, name string) (string, error) {
+	node, err := c.client.CoreV1().Nodes().Get(ctx, name, metav1.GetOptions{})
+	if err != nil {
+		return "", fmt.Errorf("reading node %s: %w", name, err)
+	}
+	return c.kubeconfigFor(ctx, namespace, serviceAccount, &authenticationv1.BoundObjectReference{
+		APIVersion: "v1", Kind: "Node", Name: node.Name, UID: node.UID,
+	})
+}
+
+func (c *ControlPlane) kubeconfigFor(ctx context.Context, namespace, serviceAccount string, to *authenticationv1.BoundObjectReference) (string, error) {
+	request := &authenticationv1.TokenRequest{Spec: authenticationv1.TokenRequestSpec{
+		ExpirationSeconds: ptr.To(int64(tokenLifetime / time.Second)), BoundObjectRef: to,
+	}}
 	token, err := c.client.CoreV1().ServiceAccounts(namespace).CreateToken(ctx, serviceAccount, request, metav1.CreateOptions{})
 	if err != nil {
 		return "", fmt.Errorf("requesting a token of service account %s/%s: %w", namespace, serviceAccount, err)
 	}
-	return c.writeKubeconfig(namespace+"."+serviceAccount, clientcmdapi.AuthInfo{Token: token.Status.Token})
+	name := namespace + "." + serviceAccount
+	if to != nil {
+		name += "." + to.Name
+	}
+	return c.writeKubeconfig(name, clientcmdapi.AuthInfo{Token: token.Status.Token})
 }

@@ -60,11 +60,12 @@ func TestWhatIsMissingIsTold(t *testing.T) {
 func TestInitLoadsModulesByName(t *testing.T) {
 	dir := t.TempDir()
 	write(t, dir, "lab-vm")
+	write(t, dir, "rbd-rescue")
 	write(t, dir, "virtio.ko")
 	write(t, dir, "rbd.ko")
 	file := filepath.Join(dir, "initramfs")
 	kernel := Kernel{Modules: []string{filepath.Join(dir, "virtio.ko"), filepath.Join(dir, "rbd.ko")}}
-	if err := WriteInitramfs(file, filepath.Join(dir, "lab-vm"), kernel); err != nil {
+	if err := WriteInitramfs(file, filepath.Join(dir, "lab-vm"), filepath.Join(dir, "rbd-rescue"), kernel); err != nil {
 		t.Fatal(err)
 	}
 	data, err := os.ReadFile(file)
@@ -72,7 +73,7 @@ func TestInitLoadsModulesByName(t *testing.T) {
 		t.Fatal(err)
 	}
 	at := -1
-	for _, part := range []string{"init\x00", "text of lab-vm", "modules/00-virtio.ko\x00", "text of virtio.ko", "modules/01-rbd.ko\x00", "text of rbd.ko"} {
+	for _, part := range []string{"init\x00", "text of lab-vm", "rbd-rescue\x00", "text of rbd-rescue", "modules/00-virtio.ko\x00", "text of virtio.ko", "modules/01-rbd.ko\x00", "text of rbd.ko"} {
 		next := strings.Index(string(data), part)
 		if next <= at {
 			t.Errorf("%q is not where it belongs", part)

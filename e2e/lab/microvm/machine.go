@@ -25,8 +25,8 @@ type Options struct {
 	Listen netip.AddrPort
 }
 
-// WriteInitramfs packs init (lab-vm) and the kernel's modules.
-func WriteInitramfs(file, init string, kernel Kernel) (err error) {
+// WriteInitramfs packs init (lab-vm), the node's agent (rbd-rescue), and the kernel's modules.
+func WriteInitramfs(file, init, agent string, kernel Kernel) (err error) {
 	out, err := os.Create(file)
 	if err != nil {
 		return fmt.Errorf("making the initramfs: %w", err)
@@ -36,12 +36,14 @@ func WriteInitramfs(file, init string, kernel Kernel) (err error) {
 			err = closed
 		}
 	}()
-	program, err := os.ReadFile(init)
-	if err != nil {
-		return fmt.Errorf("reading the VM's init: %w", err)
-	}
 	a := &archive{out: out}
-	a.add("init", executable, program)
+	for _, program := range []struct{ name, path string }{{"init", init}, {"rbd-rescue", agent}} {
+		text, err := os.ReadFile(program.path)
+		if err != nil {
+			return fmt.Errorf("reading what runs in the VM: %w", err)
+		}
+		a.add(program.name, executable, text)
+	}
 	a.add("modules", directory, nil)
 	for i, path := range kernel.Modules {
 		module, err := os.ReadFile(path)
@@ -65,7 +67,7 @@ func Spec(o Options) process.Spec {
 	return process.Spec{
 		Name: o.Name, Path: "qemu-system-x86_64", NetNS: o.NetNS,
 		Args: []string{
-			"-accel", "tcg", "-cpu", "max", "-M", "q35", "-m", "256", "-smp", "1",
+			"-accel", "tcg", "-cpu", "max", "-M", "q35", "-m", "384", "-smp", "1",
 			"-nodefaults", "-no-user-config", "-no-reboot", "-display", "none", "-serial", "stdio",
 			"-netdev", "tap,id=" + link + ",ifname=" + o.Tap + ",script=no,downscript=no",
 			"-device", "virtio-net-pci,romfile=,netdev=" + link,
