@@ -92,21 +92,23 @@ func Text[S ~string](c *Codec, s *S) {
 	}
 	text := string(*s)
 	if n, err := strconv.ParseUint(text, 10, 64-formBits); err == nil && strconv.FormatUint(n, 10) == text {
-		c.put(n<<formBits | decimal)
+		c.head(decimal, n)
 		return
 	}
 	kind, at := findDigest(text)
 	if at < 0 {
-		c.put(uint64(len(text))<<formBits | plain)
+		c.head(plain, uint64(len(text)))
 		c.out = append(c.out, text...)
 		return
 	}
 	end := at + digests[kind].length
-	c.put(uint64(c.words.id(text[:at]))<<formBits | around)
+	c.head(around, uint64(c.words.id(text[:at])))
 	c.put(uint64(kind)) //nolint:gosec // one of three
 	c.out = append(c.out, digests[kind].bytes(text[at:end])...)
 	c.put(uint64(c.words.id(text[end:])))
 }
+
+func (c *Codec) head(form, value uint64) { c.put(value<<formBits | form) }
 
 func (c *Codec) text() string {
 	head := c.number()
