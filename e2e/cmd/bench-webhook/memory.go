@@ -121,7 +121,7 @@ func (c *cluster) startCommand(ctx context.Context, command string, metrics, pro
 
 func until(ctx context.Context, p *process.Process, what string, check func(context.Context) error) error {
 	var last error
-	err := wait.PollUntilContextTimeout(ctx, 200*time.Millisecond, 10*time.Minute, true, func(ctx context.Context) (bool, error) {
+	err := wait.PollUntilContextTimeout(ctx, 200*time.Millisecond, 30*time.Minute, true, func(ctx context.Context) (bool, error) {
 		if p.Ended() {
 			return false, fmt.Errorf("it ended: %w", p.Err())
 		}
