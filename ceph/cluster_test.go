@@ -129,29 +129,3 @@ func TestInspectAnImageThatIsGone(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
-
-func TestClustersDialAgainAfterAFailure(t *testing.T) {
-	t.Parallel()
-	ctx := context.Background()
-	fake := cephtest.New(clocktesting.NewFakePassiveClock(start))
-	dials := 0
-	clusters := ceph.NewClusters(map[string]ceph.Dial{"c1": func(context.Context) (ceph.Conn, error) {
-		if dials++; dials == 1 {
-			return nil, errors.New("no route")
-		}
-		return fake, nil
-	}})
-	if _, err := clusters.Get(ctx, "c1"); err == nil {
-		t.Error("connected to nothing")
-	}
-	first, err := clusters.Get(ctx, "c1")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if second, _ := clusters.Get(ctx, "c1"); second != first || dials != 2 {
-		t.Errorf("dialled %d times", dials)
-	}
-	if _, err := clusters.Get(ctx, "c2"); !errors.Is(err, ceph.ErrUnknownCluster) {
-		t.Errorf("got %v", err)
-	}
-}

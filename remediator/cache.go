@@ -4,7 +4,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	toolscache "k8s.io/client-go/tools/cache"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -12,18 +11,19 @@ import (
 	"github.com/rbd-rescue/rbd-rescue/volume"
 )
 
-// CacheOptions keep of each object what is read, so that the caches of a large cluster stay small. An object of these
-// caches must not be written back whole: writers send patches, of what differs or of what they name.
+// CacheOptions keep of each object what is read, and pack the kinds that a large cluster has many of, so that its caches stay small.
+// An object of these caches must not be written back whole: writers send patches, of what differs or of what they name.
 func CacheOptions() cache.Options {
 	return cache.Options{
+		NewInformer:      newInformer,
 		DefaultTransform: cache.TransformStripManagedFields(),
 		ByObject: map[client.Object]cache.ByObject{
-			&corev1.Pod{}:                   {Transform: strip(stripPod)},
-			&corev1.Node{}:                  {Transform: strip(stripNode)},
+			&corev1.Pod{}:                   packs(stripPod),
+			&corev1.Node{}:                  packs(stripNode),
 			&corev1.Namespace{}:             {},
-			&corev1.PersistentVolume{}:      {Transform: strip(stripPersistentVolume)},
-			&corev1.PersistentVolumeClaim{}: {Transform: strip(stripPersistentVolumeClaim)},
-			&storagev1.VolumeAttachment{}:   {Transform: strip(stripVolumeAttachment)},
+			&corev1.PersistentVolume{}:      packs(stripPersistentVolume),
+			&corev1.PersistentVolumeClaim{}: packs(stripPersistentVolumeClaim),
+			&storagev1.VolumeAttachment{}:   packs(stripVolumeAttachment),
 			&storagev1.CSIDriver{}:          {},
 			&v1alpha1.NodeFence{}:           {},
 		},
@@ -49,13 +49,14 @@ func Stripped(object client.Object) client.Object {
 	}
 }
 
-func strip[T client.Object](f func(T) T) toolscache.TransformFunc {
-	return func(object any) (any, error) {
+// packs are the options of a kind that is packed: each object that is read is made anew, so that it need not be copied.
+func packs[T client.Object](strip func(T) T) cache.ByObject {
+	return cache.ByObject{UnsafeDisableDeepCopy: new(true), Transform: func(object any) (any, error) {
 		if typed, is := object.(T); is {
-			return f(typed), nil
+			return strip(typed), nil
 		}
 		return object, nil
-	}
+	}}
 }
 
 // identity is what is read of every object's metadata. resourceVersion is for optimistic locks.
@@ -140,14 +141,14 @@ func stripPersistentVolume(pv *corev1.PersistentVolume) *corev1.PersistentVolume
 		}
 	case pv.Spec.RBD != nil:
 		stripped.Spec.RBD = &corev1.RBDPersistentVolumeSource{CephMonitors: pv.Spec.RBD.CephMonitors, RBDPool: pv.Spec.RBD.RBDPool, RBDImage: pv.Spec.RBD.RBDImage}
-	default:
-		stripped.Spec.PersistentVolumeSource = pv.Spec.PersistentVolumeSource
+	default: // the node's own, or of no kind that matters
+		stripped.Spec.Local, stripped.Spec.HostPath = pv.Spec.Local, pv.Spec.HostPath
 	}
 	return stripped
 }
 
 func stripPersistentVolumeClaim(claim *corev1.PersistentVolumeClaim) *corev1.PersistentVolumeClaim {
-	return &corev1.PersistentVolumeClaim{ObjectMeta: identity(claim), Spec: corev1.PersistentVolumeClaimSpec{VolumeName: claim.Spec.VolumeName}}
+	return &corev1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Namespace: claim.Namespace, Name: claim.Name}, Spec: corev1.PersistentVolumeClaimSpec{VolumeName: claim.Spec.VolumeName}}
 }
 
 func stripVolumeAttachment(va *storagev1.VolumeAttachment) *storagev1.VolumeAttachment {

@@ -1,6 +1,7 @@
 package remediator
 
 import (
+	"reflect"
 	"slices"
 	"testing"
 
@@ -10,6 +11,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/rbd-rescue/rbd-rescue/remediator/packed"
 	"github.com/rbd-rescue/rbd-rescue/volume"
 )
 
@@ -66,7 +68,7 @@ func TestCachesKeepOnlyWhatIsRead(t *testing.T) {
 					Volumes: []corev1.Volume{
 						{Name: "data", VolumeSource: corev1.VolumeSource{PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: "c"}}},
 						{Name: "cache", VolumeSource: corev1.VolumeSource{Ephemeral: &corev1.EphemeralVolumeSource{}}},
-						{Name: "share", VolumeSource: corev1.VolumeSource{NFS: &corev1.NFSVolumeSource{Server: "s"}}},
+						{Name: "share"}, // on a network, whatever it is
 					},
 				},
 				Status: corev1.PodStatus{Phase: corev1.PodRunning},
@@ -95,7 +97,7 @@ func TestCachesKeepOnlyWhatIsRead(t *testing.T) {
 		},
 		"PersistentVolumeClaim": {
 			&corev1.PersistentVolumeClaim{ObjectMeta: full(), Spec: corev1.PersistentVolumeClaimSpec{VolumeName: "v", StorageClassName: new("s")}, Status: corev1.PersistentVolumeClaimStatus{Phase: corev1.ClaimBound}},
-			&corev1.PersistentVolumeClaim{ObjectMeta: lean(nil), Spec: corev1.PersistentVolumeClaimSpec{VolumeName: "v"}},
+			&corev1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Namespace: "n", Name: "x"}, Spec: corev1.PersistentVolumeClaimSpec{VolumeName: "v"}},
 		},
 		"VolumeAttachment": {
 			&storagev1.VolumeAttachment{
@@ -146,27 +148,62 @@ func pv(source corev1.PersistentVolumeSource, modes ...corev1.PersistentVolumeAc
 	}
 }
 
-// cached is an object as the cache has it.
+// cached is an object as the cache has it: stripped, packed and made anew.
 func cached(t *testing.T, whole client.Object) client.Object {
 	t.Helper()
+	before := whole.DeepCopyObject()
 	for object, options := range CacheOptions().ByObject {
-		if options.Transform == nil {
+		if reflect.TypeOf(object) != reflect.TypeOf(whole) {
 			continue
 		}
-		before := whole.DeepCopyObject()
-		got, err := options.Transform(whole)
+		stripped, err := options.Transform(whole)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got != any(whole) { // the transform of its kind
-			if diff := cmp.Diff(before, any(whole)); diff != "" {
-				t.Errorf("%T: the whole object was changed:\n%s", object, diff)
-			}
-			return got.(client.Object)
+		store := packed.NewStore(forms[reflect.TypeOf(whole)], nil)
+		if err := store.Add(stripped); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(before, any(whole)); diff != "" {
+			t.Errorf("%T: the whole object was changed:\n%s", object, diff)
+		}
+		for _, one := range store.List() {
+			return one.(client.Object)
 		}
 	}
-	t.Fatalf("no cache strips %T", whole)
+	t.Fatalf("the cache does not keep %T %s", whole, whole.GetName())
 	return nil
+}
+
+// Nearly all pods of a cluster have no claim; no decision is about them.
+func TestOnlyPodsWithAClaimAFlagOrAGateAreKept(t *testing.T) {
+	t.Parallel()
+	with := func(change func(*corev1.Pod)) *corev1.Pod {
+		pod := &corev1.Pod{Spec: corev1.PodSpec{Volumes: []corev1.Volume{{VolumeSource: corev1.VolumeSource{NFS: &corev1.NFSVolumeSource{}}}}}}
+		change(pod)
+		return stripPod(pod)
+	}
+	for name, test := range map[string]struct {
+		pod  *corev1.Pod
+		want bool
+	}{
+		"without a claim": {with(func(pod *corev1.Pod) { pod.Labels = map[string]string{"app": "a"} }), false},
+		"with a claim": {with(func(pod *corev1.Pod) {
+			pod.Spec.Volumes = append(pod.Spec.Volumes, corev1.Volume{VolumeSource: corev1.VolumeSource{PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{}}})
+		}), true},
+		"with a claim of its own": {with(func(pod *corev1.Pod) {
+			pod.Spec.Volumes = append(pod.Spec.Volumes, corev1.Volume{VolumeSource: corev1.VolumeSource{Ephemeral: &corev1.EphemeralVolumeSource{}}})
+		}), true},
+		"with the label":      {with(func(pod *corev1.Pod) { pod.Labels = map[string]string{"rbd-rescue.io/held": "true"} }), true},
+		"with the annotation": {with(func(pod *corev1.Pod) { pod.Annotations = map[string]string{"rbd-rescue.io/held-volumes": "[]"} }), true},
+		"with the gate": {with(func(pod *corev1.Pod) {
+			pod.Spec.SchedulingGates = []corev1.PodSchedulingGate{{Name: "rbd-rescue.io/held"}}
+		}), true},
+	} {
+		if got := Keeps(test.pod); got != test.want {
+			t.Errorf("%s: kept: %v", name, got)
+		}
+	}
 }
 
 func TestAVolumeIsTheSameInTheCache(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"runtime/debug"
+	"strconv"
 	"strings"
 
 	"github.com/go-logr/zapr"
@@ -22,7 +23,11 @@ import (
 
 // garbagePercent is how much garbage there may be beside what is in use, unless $GOGC says it. Both commands keep what they know of
 // a large cluster, and make little garbage: Go's default, 100, would double their memory for nothing.
-const garbagePercent = 25
+const garbagePercent = 10
+
+// goShare is what Go may take of the container's memory before it collects garbage at any price. The rest is librados', the
+// threads', and for the program's file.
+const goShare = 0.75
 
 // serving are the flags that both commands have.
 type serving struct {
@@ -53,8 +58,8 @@ func (s *serving) setUp(name string) (*rest.Config, error) {
 		zap.RawZapOpts(uberzap.AddCaller()),
 	))
 	ctrl.SetLogger(logger)
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(garbagePercent)
+	if err := limitMemory(); err != nil {
+		return nil, err
 	}
 	config, err := ctrl.GetConfig()
 	if err != nil {
@@ -63,6 +68,23 @@ func (s *serving) setUp(name string) (*rest.Config, error) {
 	config.UserAgent = strings.Join([]string{"rbd-rescue-" + name, version}, "/")
 	config.QPS = -1 // a release is bounded by its own concurrency; the API server's priority and fairness does the rest
 	return config, nil
+}
+
+// limitMemory keeps garbage within what the container may take, which the chart says in $MEMORY_LIMIT.
+func limitMemory() error {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(garbagePercent)
+	}
+	limit := os.Getenv("MEMORY_LIMIT")
+	if limit == "" || os.Getenv("GOMEMLIMIT") != "" {
+		return nil
+	}
+	bytes, err := strconv.ParseInt(limit, 10, 64)
+	if err != nil || bytes <= 0 {
+		return fmt.Errorf("$MEMORY_LIMIT is %q: it has to be the container's limit in bytes, as resourceFieldRef gives it", limit)
+	}
+	debug.SetMemoryLimit(int64(goShare * float64(bytes)))
+	return nil
 }
 
 func scheme() (*runtime.Scheme, error) {

@@ -10,25 +10,30 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/util/workqueue"
 	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/predicate"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/rbd-rescue/rbd-rescue/api/v1alpha1"
 	"github.com/rbd-rescue/rbd-rescue/remediator/announce"
 	"github.com/rbd-rescue/rbd-rescue/remediator/observe"
 	"github.com/rbd-rescue/rbd-rescue/remediator/plan"
+	"github.com/rbd-rescue/rbd-rescue/volume"
 )
 
 // reconcileTimeout bounds one look at a node.
 const reconcileTimeout = 30 * time.Second
 
-// nodesInTrouble is what is reconciled after an event of a pod, an attachment or a namespace: it matters only while a node has
-// failed. Which have is not asked for each event: at the start there are hundreds of thousands, which here become one.
+// nodesInTrouble is what is reconciled after an event of a pod, an attachment, a namespace, or a node that is well: it matters only
+// while a node has failed. Which have is not asked for each event: at the start there are hundreds of thousands, which here become one.
 var nodesInTrouble = reconcile.Request{}
 
 // Controller looks at failed nodes.
@@ -45,11 +50,12 @@ func (c *Controller) AddTo(mgr ctrl.Manager) error {
 	inTrouble := handler.EnqueueRequestsFromMapFunc(func(context.Context, client.Object) []reconcile.Request {
 		return []reconcile.Request{nodesInTrouble}
 	})
+	news := builder.WithPredicates(news)
 	err := ctrl.NewControllerManagedBy(mgr).Named("detector").
-		For(&corev1.Node{}).
-		Watches(&corev1.Pod{}, inTrouble).
-		Watches(&storagev1.VolumeAttachment{}, inTrouble).
-		Watches(&corev1.Namespace{}, inTrouble).
+		Watches(&corev1.Node{}, handler.EnqueueRequestsFromMapFunc(ofNode), news, builder.WithPredicates(notOfWellNodes)).
+		Watches(&corev1.Pod{}, inTrouble, news).
+		Watches(&storagev1.VolumeAttachment{}, inTrouble, news).
+		Watches(&corev1.Namespace{}, inTrouble, news).
 		Watches(&v1alpha1.NodeFence{}, handler.EnqueueRequestsFromMapFunc(func(_ context.Context, o client.Object) []reconcile.Request {
 			return []reconcile.Request{{NamespacedName: types.NamespacedName{Name: o.(*v1alpha1.NodeFence).Spec.NodeName}}}
 		})).
@@ -61,6 +67,36 @@ func (c *Controller) AddTo(mgr ctrl.Manager) error {
 		return fmt.Errorf("adding the detector: %w", err)
 	}
 	return nil
+}
+
+// news are updates that say something new: most of those that reach a stripped object changed what is not kept of it. A resync
+// passes, in case that something was missed.
+var news = predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
+	if e.ObjectOld.GetResourceVersion() == e.ObjectNew.GetResourceVersion() {
+		return true
+	}
+	before := e.ObjectOld.DeepCopyObject().(client.Object)
+	before.SetResourceVersion(e.ObjectNew.GetResourceVersion())
+	return !equality.Semantic.DeepEqual(before, e.ObjectNew)
+}}
+
+// notOfWellNodes leaves out updates of a node that is well before and after: of 5,000 nodes each says every few minutes which volumes
+// it uses. It may be new, or go, all the same.
+var notOfWellNodes = predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
+	return !well(e.ObjectOld.(*corev1.Node)) || !well(e.ObjectNew.(*corev1.Node))
+}}
+
+// well tells whether neither a failure nor a pause may come from a node.
+func well(node *corev1.Node) bool {
+	return volume.Ready(node) && node.Annotations[v1alpha1.AnnotationPaused] == ""
+}
+
+// ofNode: of a node that is well only what is measured of all is to be looked at.
+func ofNode(_ context.Context, o client.Object) []reconcile.Request {
+	if well(o.(*corev1.Node)) {
+		return []reconcile.Request{nodesInTrouble}
+	}
+	return []reconcile.Request{{NamespacedName: types.NamespacedName{Name: o.GetName()}}}
 }
 
 // Reconcile looks at one node, or at all that are in trouble.

@@ -91,9 +91,19 @@ func (c *Controller) Reconcile(ctx context.Context, _ reconcile.Request) (reconc
 		}
 	}
 	var failed []error // one pod that cannot be flagged must not hold up the others
-	result, views := reconcile.Result{}, c.views(ctx)
+	shared := map[client.ObjectKey][]plan.SharedVolume{}
+	for key, pod := range waiting {
+		if !plan.Gated(pod) {
+			continue
+		}
+		if shared[key], err = c.Observer.SharedVolumes(ctx, pod); err != nil {
+			delete(shared, key)
+			failed = append(failed, err)
+		}
+	}
+	result, views := reconcile.Result{}, c.views(ctx, shared)
 	waits, gated := 0, 0
-	for _, pod := range waiting {
+	for key, pod := range waiting {
 		volumes := waitsFor(pod, held)
 		if len(volumes) > 0 {
 			waits++
@@ -102,8 +112,11 @@ func (c *Controller) Reconcile(ctx context.Context, _ reconcile.Request) (reconc
 		if !plan.Gated(pod) {
 			continue
 		}
-		opened, err := c.openGate(ctx, pod, views)
-		failed = append(failed, err)
+		opened := false
+		if volumes, known := shared[key]; known {
+			opened, err = c.openGate(ctx, pod, volumes, views)
+			failed = append(failed, err)
+		}
 		if !opened {
 			gated++
 			result.RequeueAfter = gateRecheck

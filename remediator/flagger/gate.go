@@ -21,21 +21,24 @@ import (
 // is a gate.
 type views []func() (plan.GateView, error)
 
-func (c *Controller) views(ctx context.Context) views {
-	once := func(from client.Reader) func() (plan.GateView, error) {
-		return sync.OnceValues(func() (plan.GateView, error) { return observe.GateView(ctx, from) })
+// views have the attachments of the volumes that pods wait for.
+func (c *Controller) views(ctx context.Context, volumes map[client.ObjectKey][]plan.SharedVolume) views {
+	names := map[string]bool{}
+	for _, of := range volumes {
+		for _, v := range of {
+			names[v.Name] = true
+		}
 	}
-	return views{once(c.Client), once(c.Live)}
+	return views{
+		sync.OnceValues(func() (plan.GateView, error) { return c.Observer.CachedGateView(ctx, names) }),
+		sync.OnceValues(func() (plan.GateView, error) { return observe.LiveGateView(ctx, c.Live, names) }),
+	}
 }
 
 // openGate lets a pod be scheduled, unless plan says that it must wait; then it tells why. What the cache says is enough to
 // wait. To open the gate the API itself is asked, since a cache that has not heard of the failure yet would open it at once,
 // and Ceph, since what a NodeFence says may be over (S1).
-func (c *Controller) openGate(ctx context.Context, pod *corev1.Pod, views views) (opened bool, err error) {
-	volumes, err := c.Observer.SharedVolumes(ctx, pod)
-	if err != nil {
-		return false, err
-	}
+func (c *Controller) openGate(ctx context.Context, pod *corev1.Pod, volumes []plan.SharedVolume, views views) (opened bool, err error) {
 	reason := ""
 	var view plan.GateView
 	var holders []plan.Holder

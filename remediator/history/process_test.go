@@ -144,7 +144,9 @@ func (w *world) stripped(state objects, kinds ...string) objects {
 				}
 				w.strips[whole] = one.(client.Object)
 			}
-			stripped[kind] = append(stripped[kind], w.strips[whole])
+			if remediator.Keeps(w.strips[whole]) {
+				stripped[kind] = append(stripped[kind], w.strips[whole])
+			}
 		}
 	}
 	return stripped

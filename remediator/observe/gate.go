@@ -16,31 +16,62 @@ import (
 	"github.com/rbd-rescue/rbd-rescue/volume"
 )
 
-// GateView reads what gates are decided on, from the cache or from the API itself.
-func GateView(ctx context.Context, from client.Reader) (plan.GateView, error) {
-	view := plan.GateView{Nodes: map[string]*corev1.Node{}}
-	var nodes corev1.NodeList
-	if err := from.List(ctx, &nodes, client.UnsafeDisableDeepCopy); err != nil {
-		return view, fmt.Errorf("listing nodes: %w", err)
+// CachedGateView is what gates are decided on as the cache has it, with the attachments of these PersistentVolumes.
+func (o *Observer) CachedGateView(ctx context.Context, persistentVolumes map[string]bool) (plan.GateView, error) {
+	nodes, err := o.allNodes(ctx)
+	if err != nil {
+		return plan.GateView{}, err
 	}
-	for i := range nodes.Items {
-		view.Nodes[nodes.Items[i].Name] = &nodes.Items[i]
+	view := viewOf(nodes)
+	attachments, err := o.eachAttachment(ctx)
+	if err != nil {
+		return view, err
 	}
-	var attachments storagev1.VolumeAttachmentList
-	if err := from.List(ctx, &attachments, client.UnsafeDisableDeepCopy); err != nil {
+	for va := range attachments {
+		if name, _ := volume.Attached(va); persistentVolumes[name] {
+			view.Attachments = append(view.Attachments, va)
+		}
+	}
+	return view, addFences(ctx, o.Reader, &view)
+}
+
+// LiveGateView is that by the API's own word.
+func LiveGateView(ctx context.Context, live client.Reader, persistentVolumes map[string]bool) (plan.GateView, error) {
+	nodes, err := LiveNodes(ctx, live)
+	if err != nil {
+		return plan.GateView{}, err
+	}
+	view := viewOf(nodes)
+	err = pages(ctx, live, func(page *storagev1.VolumeAttachmentList) {
+		for _, va := range page.Items {
+			if name, _ := volume.Attached(&va); persistentVolumes[name] {
+				view.Attachments = append(view.Attachments, &va)
+			}
+		}
+	})
+	if err != nil {
 		return view, fmt.Errorf("listing VolumeAttachments: %w", err)
 	}
-	for i := range attachments.Items {
-		view.Attachments = append(view.Attachments, &attachments.Items[i])
+	return view, addFences(ctx, live, &view)
+}
+
+func viewOf(nodes []*corev1.Node) plan.GateView {
+	view := plan.GateView{Nodes: make(map[string]*corev1.Node, len(nodes))}
+	for _, node := range nodes {
+		view.Nodes[node.Name] = node
 	}
+	return view
+}
+
+func addFences(ctx context.Context, from client.Reader, view *plan.GateView) error {
 	var fences v1alpha1.NodeFenceList
 	if err := from.List(ctx, &fences, client.UnsafeDisableDeepCopy); err != nil {
-		return view, fmt.Errorf("listing NodeFences: %w", err)
+		return fmt.Errorf("listing NodeFences: %w", err)
 	}
 	for i := range fences.Items {
 		view.Fences = append(view.Fences, &fences.Items[i])
 	}
-	return view, nil
+	return nil
 }
 
 // SharedVolumes are the RBD volumes of a pod that Kubernetes would let it have beside another node. They and the pods on

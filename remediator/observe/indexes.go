@@ -112,21 +112,25 @@ func volumeClientIPs(o client.Object) []string {
 	return ips
 }
 
-// Values of indexNodeState; a node that is well has none.
+// Values of indexNodeState; a node that is well, and that nobody has paused, has none.
 const (
 	nodeFailed   = "failed"
 	nodeNotReady = "not ready"
+	nodePaused   = "paused"
 )
 
 func nodeState(o client.Object) []string {
 	node := o.(*corev1.Node)
+	var states []string
 	if _, failed := volume.Failed(node); failed {
-		return []string{nodeFailed}
+		states = append(states, nodeFailed)
+	} else if _, notReady := volume.NotReady(node); notReady {
+		states = append(states, nodeNotReady)
 	}
-	if _, notReady := volume.NotReady(node); notReady {
-		return []string{nodeNotReady}
+	if pauses(node) {
+		states = append(states, nodePaused)
 	}
-	return nil
+	return states
 }
 
 func nodeAddresses(o client.Object) []string {

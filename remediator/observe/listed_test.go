@@ -12,14 +12,14 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
-// pages is an API that gives pods one at a time, and counts how often it is asked.
-type pages struct {
+// pagedReader is an API that gives pods one at a time, and counts how often it is asked.
+type pagedReader struct {
 	client.Reader
 	pods  []corev1.Pod
 	asked int
 }
 
-func (p *pages) List(_ context.Context, into client.ObjectList, options ...client.ListOption) error {
+func (p *pagedReader) List(_ context.Context, into client.ObjectList, options ...client.ListOption) error {
 	p.asked++
 	asked := client.ListOptions{}
 	asked.ApplyOptions(options)
@@ -44,7 +44,7 @@ func TestListedAnswersAsACacheDoesFromOneList(t *testing.T) {
 	other := *userOn("node-a", "b-0", corev1.PodRunning)
 	other.Namespace = "web"
 	unkept := *userOn("node-a", "unkept", corev1.PodRunning)
-	from := &pages{pods: []corev1.Pod{*userOn("node-a", "c-0", corev1.PodRunning), *userOn("node-b", "a-0", corev1.PodRunning), other, unkept}}
+	from := &pagedReader{pods: []corev1.Pod{*userOn("node-a", "c-0", corev1.PodRunning), *userOn("node-b", "a-0", corev1.PodRunning), other, unkept}}
 	listed, err := NewListed(t.Context(), from, func(o client.Object) client.Object {
 		if o.GetName() == "unkept" {
 			return nil
@@ -84,13 +84,13 @@ func TestListedAnswersAsACacheDoesFromOneList(t *testing.T) {
 		t.Errorf("found what is not there: %v", err)
 	}
 	if from.asked != len(from.pods) {
-		t.Errorf("asked %d times for %d pages", from.asked, len(from.pods))
+		t.Errorf("asked %d times for %d pagedReader", from.asked, len(from.pods))
 	}
 }
 
 func TestListedRefusesWhatItCannotAnswer(t *testing.T) {
 	t.Parallel()
-	listed, err := NewListed(t.Context(), &pages{pods: []corev1.Pod{{ObjectMeta: metav1.ObjectMeta{Name: "a"}}}}, func(o client.Object) client.Object { return o })
+	listed, err := NewListed(t.Context(), &pagedReader{pods: []corev1.Pod{{ObjectMeta: metav1.ObjectMeta{Name: "a"}}}}, func(o client.Object) client.Object { return o })
 	if err != nil {
 		t.Fatal(err)
 	}

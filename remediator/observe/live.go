@@ -15,8 +15,40 @@ import (
 	"github.com/rbd-rescue/rbd-rescue/volume"
 )
 
-// pageSize is how many attachments are read from the API at a time: an API server may have 100,000.
-const pageSize = 500
+// pageSize is how many objects are read from the API at a time: an API server may have 100,000 attachments, and a node takes 16 kB.
+const pageSize = 250
+
+// pages has the API itself list all objects of a kind page by page, and visit look at each page.
+func pages[T any, L interface {
+	*T
+	client.ObjectList
+}](ctx context.Context, live client.Reader, visit func(L), options ...client.ListOption) error {
+	for next, more := "", true; more; {
+		page := L(new(T))
+		if err := live.List(ctx, page, append(slices.Clone(options), client.Limit(pageSize), client.Continue(next))...); err != nil {
+			return err
+		}
+		visit(page)
+		next, more = page.GetContinue(), page.GetContinue() != ""
+	}
+	return nil
+}
+
+// LiveNodes are all nodes by the API's own word, without what takes much memory and is not read: their images above all.
+func LiveNodes(ctx context.Context, live client.Reader) ([]*corev1.Node, error) {
+	var nodes []*corev1.Node
+	err := pages(ctx, live, func(page *corev1.NodeList) {
+		for _, node := range page.Items {
+			node.ManagedFields, node.Labels = nil, nil
+			node.Status.Images, node.Status.VolumesAttached, node.Status.Capacity, node.Status.Allocatable = nil, nil, nil, nil
+			nodes = append(nodes, &node)
+		}
+	})
+	if err != nil {
+		return nil, fmt.Errorf("listing nodes: %w", err)
+	}
+	return nodes, nil
+}
 
 // liveAttachments are all attachments of RBD drivers, by the API's own word. Nothing selects those of one volume, so that one list
 // serves everyone who asked before it began.
@@ -67,18 +99,16 @@ func (o *Observer) attachedNow(ctx context.Context, persistentVolume string) ([]
 
 func (o *Observer) listAttachments(ctx context.Context) (map[string][]string, error) {
 	nodes := map[string][]string{}
-	for next, more := "", true; more; {
-		var page storagev1.VolumeAttachmentList
-		if err := o.Live.List(ctx, &page, client.Limit(pageSize), client.Continue(next)); err != nil {
-			return nil, fmt.Errorf("listing VolumeAttachments: %w", err)
-		}
+	err := pages(ctx, o.Live, func(page *storagev1.VolumeAttachmentList) {
 		for i := range page.Items {
 			va := &page.Items[i]
 			if name, attached := volume.Attached(va); attached {
 				nodes[name] = append(nodes[name], va.Spec.NodeName)
 			}
 		}
-		next, more = page.Continue, page.Continue != ""
+	})
+	if err != nil {
+		return nil, fmt.Errorf("listing VolumeAttachments: %w", err)
 	}
 	for name := range nodes {
 		slices.Sort(nodes[name])
@@ -91,16 +121,17 @@ func (o *Observer) usingNow(ctx context.Context, claim types.NamespacedName) ([]
 	if claim.Name == "" {
 		return nil, nil
 	}
-	var pods corev1.PodList
-	if err := o.Live.List(ctx, &pods, client.InNamespace(claim.Namespace)); err != nil {
-		return nil, fmt.Errorf("listing the pods of namespace %s: %w", claim.Namespace, err)
-	}
 	var names []string
-	for i := range pods.Items {
-		pod := &pods.Items[i]
-		if pod.Spec.NodeName != "" && !volume.Finished(pod) && slices.Contains(volume.Claims(pod, pod.Namespace), claim) {
-			names = append(names, pod.Spec.NodeName)
+	err := pages(ctx, o.Live, func(page *corev1.PodList) {
+		for i := range page.Items {
+			pod := &page.Items[i]
+			if pod.Spec.NodeName != "" && !volume.Finished(pod) && slices.Contains(volume.Claims(pod, pod.Namespace), claim) {
+				names = append(names, pod.Spec.NodeName)
+			}
 		}
+	}, client.InNamespace(claim.Namespace))
+	if err != nil {
+		return nil, fmt.Errorf("listing the pods of namespace %s: %w", claim.Namespace, err)
 	}
 	slices.Sort(names)
 	return slices.Compact(names), nil

@@ -4,9 +4,9 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
-	storagev1 "k8s.io/api/storage/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -66,21 +66,21 @@ func (o *Observer) GoneNodes(ctx context.Context) ([]string, error) {
 	if o.Stores != nil {
 		return o.Stores.goneNodes(), nil
 	}
-	var nodes corev1.NodeList
-	if err := o.Reader.List(ctx, &nodes, client.UnsafeDisableDeepCopy); err != nil {
-		return nil, fmt.Errorf("listing nodes: %w", err)
+	nodes, err := o.eachNode(ctx)
+	if err != nil {
+		return nil, err
 	}
-	var attachments storagev1.VolumeAttachmentList
-	if err := o.Reader.List(ctx, &attachments, client.UnsafeDisableDeepCopy); err != nil {
-		return nil, fmt.Errorf("listing VolumeAttachments: %w", err)
+	attachments, err := o.eachAttachment(ctx)
+	if err != nil {
+		return nil, err
 	}
 	seen := map[string]bool{}
-	for i := range nodes.Items {
-		seen[nodes.Items[i].Name] = true
+	for node := range nodes {
+		seen[node.Name] = true
 	}
 	var gone []string
-	for i := range attachments.Items {
-		for _, name := range nodeOfRBDVolume(&attachments.Items[i]) {
+	for va := range attachments {
+		for _, name := range nodeOfRBDVolume(va) {
 			if !seen[name] {
 				seen[name] = true
 				gone = append(gone, name)
@@ -111,15 +111,11 @@ func (o *Observer) nodes(ctx context.Context, name string, s *plan.Snapshot) err
 }
 
 func (o *Observer) allNodes(ctx context.Context) ([]*corev1.Node, error) {
-	var list corev1.NodeList
-	if err := o.Reader.List(ctx, &list, client.UnsafeDisableDeepCopy); err != nil {
-		return nil, fmt.Errorf("listing nodes: %w", err)
+	nodes, err := o.eachNode(ctx)
+	if err != nil {
+		return nil, err
 	}
-	nodes := make([]*corev1.Node, len(list.Items))
-	for i := range list.Items {
-		nodes[i] = &list.Items[i]
-	}
-	return nodes, nil
+	return slices.Collect(nodes), nil
 }
 
 // Health of all nodes, for the breaker.
@@ -156,14 +152,8 @@ func (o *Observer) PausedWhole(ctx context.Context) (bool, error) {
 
 // PausedNodes counts the nodes of which somebody asked that they are not fenced.
 func (o *Observer) PausedNodes(ctx context.Context) (int, error) {
-	nodes, err := o.allNodes(ctx)
-	paused := 0
-	for _, node := range nodes {
-		if pauses(node) {
-			paused++
-		}
-	}
-	return paused, err
+	nodes, err := o.nodesThatAre(ctx, nodePaused)
+	return len(nodes), err
 }
 
 func pauses(object client.Object) bool {

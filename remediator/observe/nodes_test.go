@@ -7,18 +7,23 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	toolscache "k8s.io/client-go/tools/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
+
+	"github.com/rbd-rescue/rbd-rescue/remediator/packed"
 )
 
 func TestGoneNodesAreThoseThatRBDVolumesAreAttachedTo(t *testing.T) {
 	t.Parallel()
 	there := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "there"}}
 	builder := fake.NewClientBuilder().WithObjects(there)
-	stores := &Stores{
-		nodes:       toolscache.NewIndexer(toolscache.MetaNamespaceKeyFunc, nil),
-		attachments: toolscache.NewIndexer(toolscache.MetaNamespaceKeyFunc, attachmentIndexes),
-	}
+	nodes := packed.FormOf(func(*packed.Codec, *corev1.Node) {}, nil)
+	attachments := packed.FormOf(func(c *packed.Codec, va *storagev1.VolumeAttachment) {
+		packed.Word(c, &va.Spec.NodeName)
+		packed.Word(c, &va.Spec.Attacher)
+		packed.Optional(c, &va.Spec.Source.PersistentVolumeName, packed.Text[string])
+		packed.Bool(c, &va.Status.Attached)
+	}, nil)
+	stores := &Stores{nodes: packed.NewStore(nodes, nil), attachments: packed.NewStore(attachments, attachmentIndexes)}
 	if err := stores.nodes.Add(there); err != nil {
 		t.Fatal(err)
 	}

@@ -7,7 +7,6 @@ import (
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
-	storagev1 "k8s.io/api/storage/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/rbd-rescue/rbd-rescue/api/v1alpha1"
@@ -49,13 +48,12 @@ func (o *Observer) others(ctx context.Context, s *plan.Snapshot) error {
 // locate finds out whether the recorded clients of other nodes lie on the addresses that these report, and which nodes have no
 // recorded client. It reads every record and attachment, which only the rare fence of a whole host needs.
 func (o *Observer) locate(ctx context.Context, clusterID string, s *plan.Snapshot) error {
-	var pvs corev1.PersistentVolumeList
-	if err := o.Reader.List(ctx, &pvs, client.UnsafeDisableDeepCopy); err != nil {
-		return fmt.Errorf("listing PersistentVolumes: %w", err)
+	volumes, err := o.eachVolume(ctx)
+	if err != nil {
+		return err
 	}
 	inCluster, located, onOwnAddress := map[string]bool{}, map[string]bool{}, true
-	for i := range pvs.Items {
-		pv := &pvs.Items[i]
+	for pv := range volumes {
 		if !volume.IsRBD(pv) {
 			continue
 		}
@@ -73,22 +71,22 @@ func (o *Observer) locate(ctx context.Context, clusterID string, s *plan.Snapsho
 	}
 	s.NodeAddressed[clusterID] = len(located) > 0 && onOwnAddress
 	var unlocated plan.Unlocated
-	var nodes corev1.NodeList
-	if err := o.Reader.List(ctx, &nodes, client.UnsafeDisableDeepCopy); err != nil {
-		return fmt.Errorf("listing nodes: %w", err)
+	nodes, err := o.eachNode(ctx)
+	if err != nil {
+		return err
 	}
-	for i := range nodes.Items {
-		if node := nodes.Items[i].Name; node != s.NodeName && !located[node] {
-			unlocated.Node = node
+	for node := range nodes {
+		if node.Name != s.NodeName && !located[node.Name] {
+			unlocated.Node = node.Name
 		}
 	}
-	var attachments storagev1.VolumeAttachmentList
-	if err := o.Reader.List(ctx, &attachments, client.UnsafeDisableDeepCopy); err != nil {
-		return fmt.Errorf("listing VolumeAttachments: %w", err)
+	attachments, err := o.eachAttachment(ctx)
+	if err != nil {
+		return err
 	}
-	for i := range attachments.Items {
-		node := attachments.Items[i].Spec.NodeName
-		if name, _ := volume.Attached(&attachments.Items[i]); inCluster[name] && node != s.NodeName && !located[node] {
+	for va := range attachments {
+		node := va.Spec.NodeName
+		if name, _ := volume.Attached(va); inCluster[name] && node != s.NodeName && !located[node] {
 			unlocated.WithVolumes = node
 		}
 	}

@@ -102,13 +102,9 @@ func withoutHurt(nf *v1alpha1.NodeFence, steps []plan.Step) []plan.Step {
 // other failures yet would let each of them pass for the only one (S7), and one that has not heard that another node has got an
 // address would cut that one off (S2).
 func (c *Controller) mayBegin(ctx context.Context, nf *v1alpha1.NodeFence, judged *corev1.Node, first []ceph.Address) (bool, error) {
-	var list corev1.NodeList
-	if err := c.Live.List(ctx, &list); err != nil {
-		return false, fmt.Errorf("listing nodes before the first entry: %w", err)
-	}
-	nodes := make([]*corev1.Node, len(list.Items))
-	for i := range list.Items {
-		nodes[i] = &list.Items[i]
+	nodes, err := observe.LiveNodes(ctx, c.Live)
+	if err != nil {
+		return false, fmt.Errorf("before the first entry: %w", err)
 	}
 	if slices.ContainsFunc(first, func(address ceph.Address) bool { return plan.OnAnotherNode(nodes, nf.Spec.NodeName, address) }) {
 		return false, nil

@@ -52,6 +52,8 @@ spec:
           env:
             - name: POD_NAMESPACE
               valueFrom: {fieldRef: {fieldPath: metadata.namespace}}
+            - name: MEMORY_LIMIT
+              valueFrom: {resourceFieldRef: {resource: limits.memory}}
             {{- with $values.extraEnv }}
             {{- toYaml . | nindent 12 }}
             {{- end }}

@@ -44,10 +44,11 @@ type cluster struct {
 	supervisor *process.Supervisor
 	api        *kube.ControlPlane
 	admin      client.Client
+	groups     map[string]*cgroup // by command
 }
 
 func start(ctx context.Context, w world) (_ *cluster, err error) {
-	c := &cluster{world: w}
+	c := &cluster{world: w, groups: map[string]*cgroup{}}
 	if c.binaries, err = build.Build(ctx, os.Stderr, build.LabKube, build.RBDRescue, build.Helm); err != nil {
 		return c, err
 	}
@@ -82,7 +83,11 @@ func (c *cluster) close(ctx context.Context) error {
 	if err := c.supervisor.StopAll(ctx); err != nil {
 		return fmt.Errorf("stopping the API server: %w", err)
 	}
-	return nil
+	var left error
+	for _, group := range c.groups {
+		left = errors.Join(left, group.remove())
+	}
+	return left
 }
 
 // install makes what the chart has, but for what runs containers and routes to them.

@@ -86,7 +86,7 @@ func (b *bench) measureRemediator(ctx context.Context, c *cluster, report *repor
 		if err := pause(ctx, at.wait); err != nil {
 			return err
 		}
-		u, err := memory(ctx, remediator, remediatorMetrics, "remediator", at.when)
+		u, err := c.memory(ctx, remediator, remediatorMetrics, "remediator", at.when)
 		if err != nil {
 			return err
 		}
@@ -104,7 +104,7 @@ func (b *bench) measureWebhook(ctx context.Context, c *cluster, report *report) 
 	}
 	synced := time.Since(begin)
 	measure := func(when string) error {
-		u, err := memory(ctx, webhook, webhookMetrics, "webhook", when)
+		u, err := c.memory(ctx, webhook, webhookMetrics, "webhook", when)
 		u.took = synced
 		report.memory = append(report.memory, u)
 		return err

@@ -32,13 +32,16 @@ const (
 // runs every two minutes at least, and gives memory back in the background.
 const steady = 150 * time.Second
 
-// usage is the memory of a process in MiB.
+// limits of memory in MiB: the chart's, and what was set out to be met.
+var limits = map[string]int64{"webhook": 128, "remediator": 256}
+
+// usage is the memory of a command in MiB.
 type usage struct {
-	command, when string
-	peak, now     float64 // resident, with the pages of the program's own file
-	own, file     float64 // of now: the process's own pages; and those of files, which the kernel may drop and replicas share
-	heap          float64 // spans of Go's heap with objects in them, garbage as well
-	took          time.Duration
+	command, when    string
+	workingSet, peak float64 // of its control group: as kubelet counts it, and the most that there was, with files in memory
+	own, file        float64 // the process's own pages; and those of files, which the kernel may drop and replicas share
+	heap             float64 // spans of Go's heap with objects in them, garbage as well
+	took             time.Duration
 }
 
 // startWebhook runs the webhook with its own ServiceAccount's token until the API server trusts it.
@@ -99,18 +102,26 @@ func (c *cluster) startCommand(ctx context.Context, command string, metrics, pro
 	if err != nil {
 		return nil, err
 	}
-	return c.supervisor.Start(process.Spec{
-		Name: "rbd-rescue-" + command, Path: filepath.Join(c.binaries.Dir, "rbd-rescue"),
-		Args: append([]string{
-			command, "--kubeconfig=" + kubeconfig, "--namespace=" + ownNamespace,
-			fmt.Sprintf("--metrics-bind-address=%s:%d", address, metrics), fmt.Sprintf("--health-probe-bind-address=%s:%d", address, probes),
-		}, args...),
-	})
+	limit := limits[command] << 20
+	group, err := newCgroup(command, limit)
+	if err != nil {
+		return nil, err
+	}
+	c.groups[command] = group
+	program := filepath.Join(c.binaries.Dir, "rbd-rescue")
+	if err := forget(program); err != nil {
+		return nil, err
+	}
+	path, args := group.enter(program, append([]string{
+		command, "--kubeconfig=" + kubeconfig, "--namespace=" + ownNamespace,
+		fmt.Sprintf("--metrics-bind-address=%s:%d", address, metrics), fmt.Sprintf("--health-probe-bind-address=%s:%d", address, probes),
+	}, args...))
+	return c.supervisor.Start(process.Spec{Name: "rbd-rescue-" + command, Path: path, Args: args, Env: []string{fmt.Sprintf("MEMORY_LIMIT=%d", limit)}})
 }
 
 func until(ctx context.Context, p *process.Process, what string, check func(context.Context) error) error {
 	var last error
-	err := wait.PollUntilContextTimeout(ctx, 200*time.Millisecond, 10*time.Minute, true, func(ctx context.Context) (bool, error) {
+	err := wait.PollUntilContextTimeout(ctx, 200*time.Millisecond, 30*time.Minute, true, func(ctx context.Context) (bool, error) {
 		if p.Ended() {
 			return false, fmt.Errorf("it ended: %w", p.Err())
 		}
@@ -148,15 +159,19 @@ func get(ctx context.Context, port int, path string) (*http.Response, error) {
 }
 
 // memory reads what a process has and had.
-func memory(ctx context.Context, p *process.Process, metrics int, command, when string) (usage, error) {
+func (c *cluster) memory(ctx context.Context, p *process.Process, metrics int, command, when string) (usage, error) {
 	u := usage{command: command, when: when}
+	var err error
+	if u.workingSet, u.peak, err = c.groups[command].read(); err != nil {
+		return u, err
+	}
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.Pid()))
 	if err != nil {
 		return u, fmt.Errorf("reading the memory of %s: %w", command, err)
 	}
 	for line := range strings.Lines(string(status)) {
 		name, rest, _ := strings.Cut(line, ":")
-		if field := map[string]*float64{"VmHWM": &u.peak, "VmRSS": &u.now, "RssAnon": &u.own, "RssFile": &u.file}[name]; field != nil {
+		if field := map[string]*float64{"RssAnon": &u.own, "RssFile": &u.file}[name]; field != nil {
 			kib, err := strconv.ParseFloat(strings.TrimSuffix(strings.TrimSpace(rest), " kB"), 64)
 			if err != nil {
 				return u, fmt.Errorf("reading %s of %s: %w", name, command, err)
@@ -178,7 +193,7 @@ func memory(ctx context.Context, p *process.Process, metrics int, command, when 
 			u.heap = bytes / (1 << 20)
 		}
 	}
-	progress("%s, %s: resident %.0f MiB (own %.0f, peak %.0f), heap in use %.0f", command, when, u.now, u.own, u.peak, u.heap)
+	progress("%s, %s: working set %.0f MiB (peak %.0f), own %.0f, files %.0f, heap in use %.0f", command, when, u.workingSet, u.peak, u.own, u.file, u.heap)
 	return u, nil
 }
 

@@ -48,10 +48,11 @@ func (r *report) print() {
 		fmt.Println(row)
 	}
 	fmt.Println("\n### Memory in MiB")
-	fmt.Println("\n| command | when | resident | of it its own | of it the program's files | heap in use | peak resident | s until ready |")
-	fmt.Println("|---|---|---|---|---|---|---|---|")
+	fmt.Println("\n| command | limit | when | working set | its own | the program's files | heap in use | peak of all | s until ready |")
+	fmt.Println("|---|---|---|---|---|---|---|---|---|")
 	for _, u := range r.memory {
-		fmt.Printf("| %s | %s | %.0f | %.0f | %.0f | %.0f | %.0f | %.0f |\n", u.command, u.when, u.now, u.own, u.file, u.heap, u.peak, u.took.Seconds())
+		fmt.Printf("| %s | %d | %s | %.0f | %.0f | %.0f | %.0f | %.0f | %.0f |\n",
+			u.command, limits[u.command], u.when, u.workingSet, u.own, u.file, u.heap, u.peak, u.took.Seconds())
 	}
 	fmt.Println("\n### Creation of a pod through the API server")
 	fmt.Println("\n| failed nodes | admission by | pods | median ms | p99 ms | median against no webhook | against an empty one |")
