@@ -2,6 +2,7 @@ package ceph
 
 import (
 	"context"
+	"fmt"
 	"net/netip"
 	"strings"
 )
@@ -19,6 +20,18 @@ func (i Image) String() string {
 		return i.Pool + "/" + i.Name
 	}
 	return i.Pool + "/" + i.Namespace + "/" + i.Name
+}
+
+// ParseImage reads what String gives. Neither pools nor namespaces nor images have a slash in their names.
+func ParseImage(text string) (Image, error) {
+	switch parts := strings.Split(text, "/"); len(parts) {
+	case 2:
+		return Image{Pool: parts[0], Name: parts[1]}, nil
+	case 3:
+		return Image{Pool: parts[0], Namespace: parts[1], Name: parts[2]}, nil
+	default:
+		return Image{}, fmt.Errorf("%q is no image: it must be pool/image or pool/namespace/image", text)
+	}
 }
 
 // Watcher is a client that has an image open for writing.
@@ -42,6 +55,8 @@ type ImageState struct {
 	// DataPool is the pool that holds the image's data, where that is another one than the image's own, as with an
 	// erasure-coded data pool; else "". A fence is proven only if Barrier was asked about it as well.
 	DataPool string
+	// Snapshots are the names of the image's snapshots.
+	Snapshots []string
 	// Mirrored tells whether rbd-mirror copies the image to or from another site: then a watcher may be a mirror daemon's.
 	Mirrored bool
 }
