@@ -67,6 +67,9 @@ func (o *Observer) Incident(ctx context.Context, nf *v1alpha1.NodeFence) (plan.S
 		return s, err
 	}
 	o.ceph(ctx, &s)
+	if err := o.attachedAfter(ctx, &s); err != nil {
+		return plan.Snapshot{}, err
+	}
 	if err := o.others(ctx, &s); err != nil {
 		return plan.Snapshot{}, err
 	}
