@@ -12,6 +12,12 @@ type Conn interface {
 	MonCommand(ctx context.Context, command []byte) ([]byte, error)
 	// Inspect an image: who uses it, and where its data is. It opens the image read-only, which adds no watcher of its own.
 	Inspect(ctx context.Context, image Image) (ImageState, error)
+	// CreateSnapshot of an image; that there is one of that name is no error. An exclusive lock is taken only from one of the
+	// clients that are given, which must be cut off.
+	CreateSnapshot(ctx context.Context, image Image, name string, cutOff []Address) error
+	// RemoveSnapshot of an image, be that in its place or in the trash; that there is none of that name is no error. The error
+	// Is ErrSnapshotInUse if it is protected or has clones.
+	RemoveSnapshot(ctx context.Context, image Image, name string) error
 	// Probe waits until this client has the cluster's latest OSD map, and then asks for each of the objects in the pool.
 	// It returns once every one is answered by the primary OSD of its placement group; that an object does not exist is
 	// an answer. Nothing is written.

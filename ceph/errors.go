@@ -40,6 +40,8 @@ func (e *CommandError) missingRight() string {
 		return `the user needs the caps mon 'allow r, allow command "osd blocklist"'`
 	case strings.HasSuffix(e.Command, "blacklist"):
 		return `the user needs the caps mon 'allow r, allow command "osd blacklist"'`
+	case strings.HasSuffix(e.Command, " snapshot"):
+		return "the user needs the caps for snapshots of this pool: see README.md, Install it"
 	case e.Command == "set image metadata":
 		return "the user needs the caps for image metadata of this pool: see README.md, Install it"
 	case e.Command == "clone image", e.Command == "roll image back":

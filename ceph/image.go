@@ -2,6 +2,7 @@ package ceph
 
 import (
 	"context"
+	"fmt"
 	"net/netip"
 	"strings"
 )
@@ -19,6 +20,19 @@ func (i Image) String() string {
 		return i.Pool + "/" + i.Name
 	}
 	return i.Pool + "/" + i.Namespace + "/" + i.Name
+}
+
+// ParseImage reads pool/image or pool/namespace/image.
+func ParseImage(text string) (Image, error) {
+	parts := strings.Split(text, "/")
+	switch {
+	case strings.ContainsAny(text, "@ ") || len(parts) < 2 || len(parts) > 3 || parts[0] == "" || parts[len(parts)-1] == "":
+		return Image{}, fmt.Errorf("%q is not an image: write POOL/IMAGE or POOL/NAMESPACE/IMAGE", text)
+	case len(parts) == 2:
+		return Image{Pool: parts[0], Name: parts[1]}, nil
+	default:
+		return Image{Pool: parts[0], Namespace: parts[1], Name: parts[2]}, nil
+	}
 }
 
 // Watcher is a client that has an image open for writing.
@@ -42,6 +56,8 @@ type ImageState struct {
 	// DataPool is the pool that holds the image's data, where that is another one than the image's own, as with an
 	// erasure-coded data pool; else "". A fence is proven only if Barrier was asked about it as well.
 	DataPool string
+	// Snapshots are the names of the image's snapshots.
+	Snapshots []string
 	// Mirrored tells whether rbd-mirror copies the image to or from another site: then a watcher may be a mirror daemon's.
 	Mirrored bool
 }

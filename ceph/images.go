@@ -2,23 +2,8 @@ package ceph
 
 import (
 	"context"
-	"fmt"
-	"strings"
 	"time"
 )
-
-// ParseImage reads pool/image or pool/namespace/image.
-func ParseImage(text string) (Image, error) {
-	parts := strings.Split(text, "/")
-	switch {
-	case strings.ContainsAny(text, "@ ") || len(parts) < 2 || len(parts) > 3 || parts[0] == "" || parts[len(parts)-1] == "":
-		return Image{}, fmt.Errorf("%q is not an image: write POOL/IMAGE or POOL/NAMESPACE/IMAGE", text)
-	case len(parts) == 2:
-		return Image{Pool: parts[0], Name: parts[1]}, nil
-	default:
-		return Image{Pool: parts[0], Namespace: parts[1], Name: parts[2]}, nil
-	}
-}
 
 // ImageDescription is what of an image does not change with its use.
 type ImageDescription struct {

@@ -18,7 +18,8 @@ import (
 func TestCrashAroundFenceAndVolumesInUse(t *testing.T) {
 	crashThrough(t, "node-a",
 		[]string{
-			"before status", "after status", "before AddToBlocklist", "after AddToBlocklist", "before ClearVolumesInUse", "after ClearVolumesInUse",
+			"before status", "after status", "before AddToBlocklist", "after AddToBlocklist", "before TakeSnapshot", "after TakeSnapshot",
+			"before ClearVolumesInUse", "after ClearVolumesInUse",
 		},
 		[]string{"before RemoveFromBlocklist", "after RemoveFromBlocklist"})
 }

@@ -129,7 +129,7 @@ func stripPersistentVolume(pv *corev1.PersistentVolume) *corev1.PersistentVolume
 	stripped := &corev1.PersistentVolume{ObjectMeta: identity(pv)}
 	stripped.Annotations = only(pv.Annotations, v1alpha1.AnnotationClients, volume.AnnotationMigrated)
 	stripped.Spec.AccessModes = pv.Spec.AccessModes
-	stripped.Status.Phase = pv.Status.Phase
+	stripped.Status.Phase, stripped.Spec.PersistentVolumeReclaimPolicy = pv.Status.Phase, pv.Spec.PersistentVolumeReclaimPolicy
 	if ref := pv.Spec.ClaimRef; ref != nil {
 		stripped.Spec.ClaimRef = &corev1.ObjectReference{Namespace: ref.Namespace, Name: ref.Name, UID: ref.UID}
 	}

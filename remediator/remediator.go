@@ -24,6 +24,7 @@ import (
 	"github.com/rbd-rescue/rbd-rescue/remediator/plan"
 	"github.com/rbd-rescue/rbd-rescue/remediator/recorder"
 	"github.com/rbd-rescue/rbd-rescue/remediator/rescuer"
+	"github.com/rbd-rescue/rbd-rescue/remediator/retention"
 )
 
 // Options of the remediator.
@@ -87,6 +88,9 @@ func Add(ctx context.Context, mgr ctrl.Manager, options Options) error {
 		&rescuer.Controller{
 			Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Observer: observer, Clusters: options.Clusters, Announcer: announcer,
 			Boundary: options.Boundary,
+		},
+		&retention.Controller{
+			Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Clusters: options.Clusters, Announcer: announcer, Clock: options.Clock, Settings: options.Settings,
 		},
 	} {
 		if err := controller.AddTo(mgr); err != nil {

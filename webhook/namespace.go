@@ -91,8 +91,14 @@ func unknownAnnotation(key string) string {
 // ineffective warns of what has no effect beside the other annotations.
 func ineffective(annotations map[string]string) []string {
 	policy, err := v1alpha1.ParsePolicy(annotations)
-	if err != nil || policy.FailoverAfter == policy.FailsOverAfter() {
+	if err != nil || policy.Mode == v1alpha1.ModeRescue {
 		return nil
 	}
-	return []string{fmt.Sprintf("annotation %s has no effect without %s: %s", v1alpha1.AnnotationFailoverAfter, v1alpha1.AnnotationMode, v1alpha1.ModeRescue)}
+	var warnings []string
+	for _, key := range []string{v1alpha1.AnnotationFailoverAfter, v1alpha1.AnnotationSnapshot} {
+		if annotations[key] != "" {
+			warnings = append(warnings, fmt.Sprintf("annotation %s has no effect without %s: %s", key, v1alpha1.AnnotationMode, v1alpha1.ModeRescue))
+		}
+	}
+	return warnings
 }

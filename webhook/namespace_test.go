@@ -33,7 +33,7 @@ func written(t *testing.T, before, after map[string]string) admission.Request {
 
 func TestNamespaceAdmission(t *testing.T) {
 	t.Parallel()
-	const known = "rbd-rescue.io/mode, rbd-rescue.io/allow, rbd-rescue.io/failover-after"
+	const known = "rbd-rescue.io/mode, rbd-rescue.io/allow, rbd-rescue.io/failover-after, rbd-rescue.io/snapshot"
 	type annotations = map[string]string
 	for name, test := range map[string]struct {
 		before, after annotations
@@ -88,6 +88,10 @@ func TestNamespaceAdmission(t *testing.T) {
 		"failover-after alone": {
 			after:    annotations{"rbd-rescue.io/failover-after": "30s"},
 			warnings: []string{"annotation rbd-rescue.io/failover-after has no effect without rbd-rescue.io/mode: rescue"},
+		},
+		"snapshot where nothing is rescued": {
+			after:    annotations{"rbd-rescue.io/snapshot": "required", "rbd-rescue.io/mode": "observe"},
+			warnings: []string{"annotation rbd-rescue.io/snapshot has no effect without rbd-rescue.io/mode: rescue"},
 		},
 		"failover-after where nothing is rescued": {
 			before:   annotations{"rbd-rescue.io/failover-after": "30s", "rbd-rescue.io/mode": "rescue"},

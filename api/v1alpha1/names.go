@@ -4,7 +4,7 @@ package v1alpha1
 const AnnotationPrefix = "rbd-rescue.io/"
 
 // NamespaceAnnotations are all that a user may write on a Namespace.
-var NamespaceAnnotations = []string{AnnotationMode, AnnotationAllow, AnnotationFailoverAfter}
+var NamespaceAnnotations = []string{AnnotationMode, AnnotationAllow, AnnotationFailoverAfter, AnnotationSnapshot}
 
 // What a user writes on a Namespace.
 const (
@@ -14,6 +14,8 @@ const (
 	AnnotationAllow = "rbd-rescue.io/allow"
 	// AnnotationFailoverAfter says after which time new pods leave a node that is not Ready: see Policy.
 	AnnotationFailoverAfter = "rbd-rescue.io/failover-after"
+	// AnnotationSnapshot says whether a volume is released without a safety snapshot of it: see SnapshotPolicy.
+	AnnotationSnapshot = "rbd-rescue.io/snapshot"
 )
 
 // What an administrator of the cluster writes.
@@ -49,6 +51,8 @@ const (
 	TaintFenced = "rbd-rescue.io/fenced"
 	// FinalizerFence keeps a NodeFence until its entries are lifted: deleting the object is not a lift (S3).
 	FinalizerFence = "rbd-rescue.io/fence"
+	// SnapshotPrefix begins the name of every safety snapshot: one of that name is rbd-rescue's.
+	SnapshotPrefix = "rbd-rescue-"
 	// FieldManager is rbd-rescue's name in managedFields.
 	FieldManager = "rbd-rescue"
 	// MetricPrefix begins the name of every metric.

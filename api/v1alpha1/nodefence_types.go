@@ -130,6 +130,13 @@ type NodeFenceStatus struct {
 	// +listMapKey=persistentVolume
 	// +optional
 	Volumes []FencedVolume `json:"volumes,omitempty"`
+	// Discarded are snapshots that were asked for and do not count: they are removed as soon as they are seen, since they may show
+	// another node's writes.
+	// +listType=map
+	// +listMapKey=image
+	// +listMapKey=name
+	// +optional
+	Discarded []DiscardedSnapshot `json:"discarded,omitempty"`
 	// Neighbours are the volumes on the node that the fence cuts off as well, and that stay where they are.
 	// +listType=map
 	// +listMapKey=persistentVolume
@@ -246,6 +253,9 @@ type FencedVolume struct {
 	// turned since, the node may have come back, and mapped the image for a pod that is gone by now (S1).
 	// +optional
 	ReadyTurnedAt *metav1.Time `json:"readyTurnedAt,omitempty"`
+	// Snapshot is the safety snapshot of the image, from the moment it is asked for.
+	// +optional
+	Snapshot *SafetySnapshot `json:"snapshot,omitempty"`
 	// RecoveredOn is the node that has the volume now.
 	// +optional
 	RecoveredOn string `json:"recoveredOn,omitempty"`
@@ -261,6 +271,53 @@ type FencedVolume struct {
 	AttachedAt *metav1.MicroTime `json:"attachedAt,omitempty"`
 	// +optional
 	RecoveredAt *metav1.MicroTime `json:"recoveredAt,omitempty"`
+}
+
+// SnapshotState is how far a safety snapshot is.
+// +kubebuilder:validation:Enum=Pending;Taken;Failed;Removed
+type SnapshotState string
+
+const (
+	// SnapshotPending: it is being taken.
+	SnapshotPending SnapshotState = "Pending"
+	// SnapshotTaken: it is there, and holds what the fenced node has left.
+	SnapshotTaken SnapshotState = "Taken"
+	// SnapshotFailed: there is none; the message says why. With policy required it is tried again.
+	SnapshotFailed SnapshotState = "Failed"
+	// SnapshotRemoved: it was there, and is removed.
+	SnapshotRemoved SnapshotState = "Removed"
+)
+
+// SafetySnapshot is an RBD snapshot of what a fenced node has left in an image, taken before anything is released.
+type SafetySnapshot struct {
+	// Name of the snapshot. It tells the attachment and the clients that it is for: of others it would be another one. It is stored
+	// before Ceph is asked for it, so that a crash leaves none that is not known here (S8).
+	Name  string        `json:"name"`
+	State SnapshotState `json:"state"`
+	// ClusterID is where the image is; the PersistentVolume may be gone when the snapshot is removed.
+	ClusterID string `json:"clusterID"`
+	// Message says in a sentence why it failed, or was removed.
+	// +optional
+	Message string `json:"message,omitempty"`
+	// AskedAt is when Ceph was first asked for it.
+	// +optional
+	AskedAt *metav1.MicroTime `json:"askedAt,omitempty"`
+	// TakenAt is when it was seen to be there.
+	// +optional
+	TakenAt *metav1.MicroTime `json:"takenAt,omitempty"`
+	// RemovedAt is when it was seen to be gone.
+	// +optional
+	RemovedAt *metav1.MicroTime `json:"removedAt,omitempty"`
+}
+
+// DiscardedSnapshot is one that may be there, or come yet, and does not count.
+type DiscardedSnapshot struct {
+	ClusterID string `json:"clusterID"`
+	// Image is pool/image or pool/namespace/image.
+	Image string `json:"image"`
+	Name  string `json:"name"`
+	// DiscardedAt is since when it does not count. Ceph may still take it for some minutes after that.
+	DiscardedAt metav1.MicroTime `json:"discardedAt"`
 }
 
 // IncidentTimes are the moments of the incident's steps, as rbd-rescue saw them.

@@ -18,6 +18,19 @@ const (
 	ModeRescue Mode = "rescue"
 )
 
+// SnapshotPolicy says what becomes of a volume of which there is no safety snapshot: an RBD snapshot of what the fenced node has
+// left, taken before anything is released.
+type SnapshotPolicy string
+
+const (
+	// SnapshotBestEffort releases it without one after a few seconds. It is what holds where the annotation says nothing.
+	SnapshotBestEffort SnapshotPolicy = "best-effort"
+	// SnapshotRequired releases nothing without one.
+	SnapshotRequired SnapshotPolicy = "required"
+	// SnapshotOff takes none.
+	SnapshotOff SnapshotPolicy = "off"
+)
+
 // What AnnotationAllow may list, separated by commas.
 const (
 	// AllowBarePods: a pod without a controller is force-deleted too, although nobody makes it again.
@@ -41,6 +54,8 @@ type Policy struct {
 	// FailoverAfter takes the place of Kubernetes' 300 s after which pods leave a node that is not Ready; 0 leaves them as they
 	// are. It is obeyed in mode rescue alone: see FailsOverAfter.
 	FailoverAfter time.Duration
+	// Snapshot is empty where nobody has chosen: then SnapshotBestEffort holds.
+	Snapshot SnapshotPolicy
 }
 
 // ParsePolicy reads the annotations of a namespace. A value that means nothing is an error, and the policy that comes
@@ -57,6 +72,9 @@ func ParsePolicy(annotations map[string]string) (Policy, error) {
 		return Policy{}, err
 	}
 	if err := policy.readFailoverAfter(annotations); err != nil {
+		return Policy{}, err
+	}
+	if err := policy.readSnapshot(annotations); err != nil {
 		return Policy{}, err
 	}
 	return policy, nil
@@ -93,6 +111,20 @@ func (p *Policy) readFailoverAfter(annotations map[string]string) error {
 	}
 	p.FailoverAfter = after
 	return nil
+}
+
+func (p *Policy) readSnapshot(annotations map[string]string) error {
+	word, given := annotations[AnnotationSnapshot]
+	if !given {
+		return nil
+	}
+	switch p.Snapshot = SnapshotPolicy(word); p.Snapshot {
+	case SnapshotBestEffort, SnapshotRequired, SnapshotOff:
+		return nil
+	default:
+		return fmt.Errorf("annotation %s: %q says nothing about snapshots: use %q, %q, %q, or remove the annotation",
+			AnnotationSnapshot, word, SnapshotRequired, SnapshotBestEffort, SnapshotOff)
+	}
 }
 
 // OptedIn tells whether rbd-rescue looks at the namespace's pods at all.

@@ -40,6 +40,15 @@ func TestParsePolicy(t *testing.T) {
 			annotations: map[string]string{AnnotationMode: "rescue", AnnotationFailoverAfter: "30"},
 			problem:     `annotation rbd-rescue.io/failover-after: "30" is no time to wait for a node: use whole seconds from 5s to 1h, as in 30s or 2m, or remove the annotation`,
 		},
+		"a snapshot that is required": {
+			annotations: map[string]string{AnnotationMode: "rescue", AnnotationSnapshot: "required"},
+			want:        Policy{Mode: ModeRescue, Snapshot: SnapshotRequired},
+		},
+		"no snapshot": {annotations: map[string]string{AnnotationSnapshot: "off"}, want: Policy{Snapshot: SnapshotOff}},
+		"an unknown word for snapshots opts in to nothing": {
+			annotations: map[string]string{AnnotationMode: "rescue", AnnotationSnapshot: "always"},
+			problem:     `annotation rbd-rescue.io/snapshot: "always" says nothing about snapshots: use "required", "best-effort", "off", or remove the annotation`,
+		},
 		"no time":               {annotations: map[string]string{AnnotationFailoverAfter: ""}, problem: `"" is no time`},
 		"no time at all":        {annotations: map[string]string{AnnotationFailoverAfter: "0s"}, problem: `"0s" is no time`},
 		"a time in the past":    {annotations: map[string]string{AnnotationFailoverAfter: "-30s"}, problem: `"-30s" is no time`},

@@ -24,6 +24,14 @@ const (
 	ReasonStepFailed = "StepFailed"
 	// ReasonFenceUnproven (NodeFence): the entries are listed, but an OSD has not yet confirmed them.
 	ReasonFenceUnproven = "FenceUnproven"
+	// ReasonSnapshotTaken (PersistentVolumeClaim, NodeFence): there is a safety snapshot of what the fenced node has left.
+	ReasonSnapshotTaken = "SnapshotTaken"
+	// ReasonSnapshotFailed (PersistentVolumeClaim, NodeFence): there is none; the note says why, and whether the volume is held for it.
+	ReasonSnapshotFailed = "SnapshotFailed"
+	// ReasonSnapshotRemoved (NodeFence): a safety snapshot is removed; the note says why.
+	ReasonSnapshotRemoved = "SnapshotRemoved"
+	// ReasonSnapshotKept (NodeFence): a safety snapshot that should be removed stays; the note says why.
+	ReasonSnapshotKept = "SnapshotKept"
 	// ReasonPodForceDeleted (Pod, NodeFence): a stuck pod of the fenced node was deleted with no grace period.
 	ReasonPodForceDeleted = "PodForceDeleted"
 	// ReasonPodDeleted (Pod, NodeFence): a pod of a node that a person had fenced was asked to go.

@@ -40,12 +40,15 @@ type Cluster struct {
 	images    map[ceph.Image]ceph.ImageDescription
 	// rolledBack has the snapshot that an image was last overwritten with.
 	rolledBack map[ceph.Image]string
-	daemons    []string
-	manager    string
-	fsid       string
-	calls      []string
-	fail       func(call string) error
-	failNext   map[string][]error
+	snapshots  map[ceph.Image][]string
+	// inUse are snapshots that are protected or have clones.
+	inUse    map[string]bool
+	daemons  []string
+	manager  string
+	fsid     string
+	calls    []string
+	fail     func(call string) error
+	failNext map[string][]error
 	// changed is closed, and made anew, when a placement group catches up, or an image hangs no more.
 	changed chan struct{}
 }
@@ -62,7 +65,8 @@ func New(clock clock.PassiveClock) *Cluster {
 	c := &Cluster{
 		Clock: clock, epoch: 10, pools: map[string]*pool{}, blocklist: map[ceph.Address]time.Time{}, watchers: map[ceph.Image][]ceph.Address{},
 		gone: map[ceph.Image]bool{}, hung: map[ceph.Image]bool{}, dataPools: map[ceph.Image]string{}, mirrored: map[ceph.Image]bool{},
-		locks: map[ceph.Image]ceph.Address{}, metadata: map[ceph.Image]map[string]string{}, images: map[ceph.Image]ceph.ImageDescription{}, rolledBack: map[ceph.Image]string{},
+		locks: map[ceph.Image]ceph.Address{}, metadata: map[ceph.Image]map[string]string{}, snapshots: map[ceph.Image][]string{}, inUse: map[string]bool{},
+		images: map[ceph.Image]ceph.ImageDescription{}, rolledBack: map[ceph.Image]string{},
 		daemons: []string{"10.0.0.101:6789/0"}, fsid: "f51d", failNext: map[string][]error{}, changed: make(chan struct{}),
 	}
 	c.AddPool("rbd", 8)
@@ -132,6 +136,27 @@ func (c *Cluster) Lock(image ceph.Image, client string) {
 	c.locks[image] = ceph.MustParseAddress(client)
 }
 
+// Snapshots are the names of an image's snapshots.
+func (c *Cluster) Snapshots(image ceph.Image) []string {
+	c.lock.Lock()
+	defer c.lock.Unlock()
+	return slices.Clone(c.snapshots[image])
+}
+
+// AddSnapshot makes one as somebody else would, or as a call whose caller has given up.
+func (c *Cluster) AddSnapshot(image ceph.Image, name string) {
+	c.lock.Lock()
+	defer c.lock.Unlock()
+	c.snapshots[image] = append(c.snapshots[image], name)
+}
+
+// UseSnapshot protects every snapshot of that name, or lets it go.
+func (c *Cluster) UseSnapshot(name string, is bool) {
+	c.lock.Lock()
+	defer c.lock.Unlock()
+	c.inUse[name] = is
+}
+
 // SetDaemons says at which addresses the cluster's monitors live, as in "10.0.0.5:6789/0".
 func (c *Cluster) SetDaemons(addresses ...string) {
 	c.lock.Lock()
@@ -154,7 +179,7 @@ func (c *Cluster) SetFSID(fsid string) {
 }
 
 // FailWith is asked before each call; its error is the call's. nil for none. The call is named by its command's prefix,
-// or "inspect", "probe", "own addresses". It must not use the cluster.
+// or "inspect", "probe", "own addresses", "create snapshot", "remove snapshot". It must not use the cluster.
 func (c *Cluster) FailWith(fail func(call string) error) {
 	c.lock.Lock()
 	defer c.lock.Unlock()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"slices"
 	"syscall"
 
 	"github.com/rbd-rescue/rbd-rescue/ceph"
@@ -42,7 +43,7 @@ func (c *Cluster) Inspect(ctx context.Context, image ceph.Image) (ceph.ImageStat
 	if c.gone[image] {
 		return ceph.ImageState{}, fmt.Errorf("reading who uses image %s: %w", image, notFound("inspect image"))
 	}
-	state := ceph.ImageState{DataPool: c.dataPools[image], Metadata: maps.Clone(c.metadata[image]), Mirrored: c.mirrored[image]}
+	state := ceph.ImageState{Snapshots: slices.Clone(c.snapshots[image]), DataPool: c.dataPools[image], Metadata: maps.Clone(c.metadata[image]), Mirrored: c.mirrored[image]}
 	for _, client := range c.watchers[image] {
 		if !c.cutOff(client) {
 			state.Watchers = append(state.Watchers, ceph.Watcher{Address: client, Cookie: 1})
@@ -52,6 +53,45 @@ func (c *Cluster) Inspect(ctx context.Context, image ceph.Image) (ceph.ImageStat
 		state.LockOwners = []ceph.Address{owner}
 	}
 	return state, nil
+}
+
+// CreateSnapshot implements ceph.Conn.
+func (c *Cluster) CreateSnapshot(ctx context.Context, image ceph.Image, name string, cutOff []ceph.Address) error {
+	const call = "create snapshot"
+	c.lock.Lock()
+	defer c.lock.Unlock()
+	if err := c.begin(ctx, call); err != nil {
+		return err
+	}
+	for c.hung[image] {
+		if err := c.wait(ctx); err != nil {
+			return fmt.Errorf("%s: %w", call, err)
+		}
+	}
+	if owner, locked := c.locks[image]; locked && !slices.Contains(cutOff, owner) && !slices.Contains(cutOff, owner.Host()) {
+		return ceph.ErrLockHeld
+	}
+	switch {
+	case c.gone[image]:
+		return notFound(call)
+	case !slices.Contains(c.snapshots[image], name):
+		c.snapshots[image] = append(c.snapshots[image], name)
+	}
+	return nil
+}
+
+// RemoveSnapshot implements ceph.Conn. An image that is gone has none.
+func (c *Cluster) RemoveSnapshot(ctx context.Context, image ceph.Image, name string) error {
+	c.lock.Lock()
+	defer c.lock.Unlock()
+	if err := c.begin(ctx, "remove snapshot"); err != nil {
+		return err
+	}
+	if c.inUse[name] {
+		return ceph.ErrSnapshotInUse
+	}
+	c.snapshots[image] = slices.DeleteFunc(slices.Clone(c.snapshots[image]), func(n string) bool { return n == name })
+	return nil
 }
 
 // Probe implements ceph.Conn.

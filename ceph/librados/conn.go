@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"syscall"
 
 	"github.com/ceph/go-ceph/rados"
@@ -19,6 +20,8 @@ import (
 type Conn struct {
 	rados *rados.Conn
 	calls *calls
+	// snapshots are the images of which one is being taken.
+	snapshots sync.Map
 }
 
 var _ ceph.Conn = (*Conn)(nil)

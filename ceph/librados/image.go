@@ -5,9 +5,7 @@ package librados
 import (
 	"context"
 	"encoding/binary"
-	"errors"
 	"fmt"
-	"strings"
 	"syscall"
 
 	"github.com/ceph/go-ceph/rados"
@@ -45,6 +43,9 @@ func (c *Conn) stateOf(ioctx *rados.IOContext, image *rbd.Image) (state ceph.Ima
 		return state, err
 	}
 	if state.Metadata, err = image.ListMetadata(); err != nil {
+		return state, err
+	}
+	if state.Snapshots, err = snapshotsOf(image); err != nil {
 		return state, err
 	}
 	if state.Mirrored, err = mirrored(image); err != nil {
@@ -86,22 +87,12 @@ func watchersOf(image *rbd.Image) ([]ceph.Watcher, error) {
 const autoLock = "auto "
 
 func lockOwnersOf(image *rbd.Image) ([]ceph.Address, error) {
-	_, lockers, err := image.ListLockers()
-	if err != nil && !errors.Is(err, rbd.ErrNotFound) {
-		return nil, err
-	}
 	var owners []ceph.Address
-	for _, locker := range lockers {
-		if !strings.HasPrefix(locker.Cookie, autoLock) {
-			continue
-		}
-		addresses, err := ceph.ParseAddresses(locker.Addr)
-		if err != nil {
-			return nil, fmt.Errorf("reading a lock's owner: %w", err)
-		}
-		owners = append(owners, addresses...)
-	}
-	return owners, nil
+	err := forEachLock(image, func(_ rbd.Locker, owner ceph.Address) error {
+		owners = append(owners, owner)
+		return nil
+	})
+	return owners, err
 }
 
 // dataPoolOf: the image's header says it, under a key that is there only if the pool is another one.

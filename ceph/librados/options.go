@@ -52,6 +52,9 @@ func (o Options) config() []option {
 		{name: "log_to_stderr", value: "false"},
 		{name: "err_to_stderr", value: "false"},
 		{name: "admin_socket", value: ""},
+		// What librbd breaks a lock of is cut off already, and its entry would get a new, short end.
+		{name: "rbd_blocklist_on_break_lock", value: "false", mayBeUnknown: true},
+		{name: "rbd_blacklist_on_break_lock", value: "false", mayBeUnknown: true}, // its name before Ceph 16
 		// The barrier must be answered by primaries; newer releases can be told to read from any replica.
 		{name: "rados_replica_read_policy", value: "default", mayBeUnknown: true},
 	}

@@ -33,7 +33,7 @@ func (l *Lab) startSite(ctx context.Context, clusterID string, ip netip.Addr, mo
 	}); err != nil {
 		return nil, fmt.Errorf("making the CSI plugin's Ceph user: %w", err)
 	}
-	if site.rescueKey, err = cluster.CreateUser(ctx, rescueUser, ceph.Release{Word: "blocklist"}.LeastRights(Pool)); err != nil {
+	if site.rescueKey, err = cluster.CreateUser(ctx, rescueUser, ceph.Installed().LeastRights(Pool)); err != nil {
 		return nil, fmt.Errorf("making rbd-rescue's Ceph user: %w", err)
 	}
 	return site, nil

@@ -238,3 +238,8 @@ func (w *Workload) Recorded(ctx context.Context, node string) ([]string, error) 
 func (w *Workload) Check(ctx context.Context) (workload.Report, error) {
 	return rbdcheck.Check(ctx, w.site.ConfFile(), Pool, w.Image, w.lab.AckDir())
 }
+
+// CheckSnapshot reads a snapshot of the image back and proves what the writers on a node were told.
+func (w *Workload) CheckSnapshot(ctx context.Context, snapshot, node string) (workload.Report, error) {
+	return rbdcheck.CheckSnapshot(ctx, w.site.ConfFile(), Pool, w.Image, snapshot, w.lab.AckDir(), node)
+}

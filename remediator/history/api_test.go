@@ -376,6 +376,7 @@ func (s status) Update(_ context.Context, o client.Object, _ ...client.SubResour
 	o.SetResourceVersion(stored.GetResourceVersion())
 	if nf, is := stored.(*v1alpha1.NodeFence); is {
 		s.kube.world.rely(nf)
+		s.kube.world.checkSnapshots(nf)
 	}
 	return nil
 }

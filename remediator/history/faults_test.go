@@ -142,7 +142,7 @@ func (w *world) linkChanges(t *rapid.T) {
 }
 
 func (w *world) cephChanges(t *rapid.T) {
-	switch rapid.SampledFrom([]string{"mons", "doubt", "lag", "lag", "well"}).Draw(t, "what") {
+	switch rapid.SampledFrom([]string{"mons", "doubt", "lag", "lag", "no snapshots", "well"}).Draw(t, "what") {
 	case "mons":
 		w.monsDown = true
 		w.tell("the monitors are down")
@@ -152,6 +152,9 @@ func (w *world) cephChanges(t *rapid.T) {
 		w.tell("nobody is told what becomes of the blocklist: it is done %s (%s)", w.doubt, w.lateBy)
 	case "lag":
 		w.lag(rapid.SampledFrom([]string{"rbd", "ssd"}).Draw(t, "pool"), rapid.Bool().Draw(t, "all of it"))
+	case "no snapshots":
+		w.snapshots.refused = true
+		w.tell("Ceph refuses snapshots")
 	case "well":
 		w.cephWell()
 	}
@@ -194,7 +197,7 @@ func (w *world) processRestarts(t *rapid.T) {
 }
 
 func (w *world) cephWell() {
-	w.monsDown, w.managed, w.doubt = false, "", ""
+	w.monsDown, w.managed, w.doubt, w.snapshots.refused = false, "", "", false
 	clear(w.lagging)
 	w.ceph.Lag(false)
 	w.tell("Ceph is well")
@@ -213,7 +216,7 @@ func (w *world) tamper(t *rapid.T) {
 }
 
 func (w *world) meddle(t *rapid.T) {
-	switch what := rapid.SampledFrom([]string{"delete pod", "delete node", "mode", "allow", "pause"}).Draw(t, "what"); what {
+	switch what := rapid.SampledFrom([]string{"delete pod", "delete node", "mode", "allow", "snapshot", "pause"}).Draw(t, "what"); what {
 	case "delete pod":
 		if pod, any := drawOne(t, list[*corev1.Pod](w.api.objects), "pod"); any {
 			w.tell("a person force-deletes pod %s", pod.Name)
@@ -228,6 +231,8 @@ func (w *world) meddle(t *rapid.T) {
 		w.annotate("shop", v1alpha1.AnnotationMode, rapid.SampledFrom([]string{"rescue", "rescue", "observe", "", "resuce"}).Draw(t, "mode"))
 	case "allow":
 		w.annotate("shop", v1alpha1.AnnotationAllow, rapid.SampledFrom([]string{"", "bare-pods", "unfenced-storage", "bare-pods,unfenced-storage"}).Draw(t, "allow"))
+	case "snapshot":
+		w.snapshotPolicy(t)
 	case "pause":
 		w.annotate("rbd-rescue", v1alpha1.AnnotationPaused, rapid.SampledFrom([]string{"", "true"}).Draw(t, "pause"))
 	}
@@ -297,7 +302,7 @@ func (w *world) lift(nf *v1alpha1.NodeFence) {
 
 // looks is one look of one controller, through caches as old as they are.
 func (w *world) looks(t *rapid.T) {
-	switch rapid.SampledFrom([]string{"volume", "node", "nodes in trouble", "flags", "fence", "fence"}).Draw(t, "at") {
+	switch rapid.SampledFrom([]string{"volume", "node", "nodes in trouble", "flags", "snapshots", "fence", "fence"}).Draw(t, "at") {
 	case "volume":
 		w.process.lookAtVolume(volumeOf(rapid.SampledFrom(claims()).Draw(t, "claim")))
 	case "node":
@@ -306,6 +311,8 @@ func (w *world) looks(t *rapid.T) {
 		w.process.lookAtNode("")
 	case "flags":
 		w.process.lookAtFlags()
+	case "snapshots":
+		w.process.lookAtSnapshots()
 	case "fence":
 		if nf, any := drawOne(t, w.fences(), "NodeFence"); any {
 			w.process.lookAtFence(nf.Name)

@@ -54,6 +54,7 @@ func TestTheRulesHoldInEveryHistory(t *testing.T) {
 	for _, what := range []string{
 		"node fenced", "whole host fenced", "pod force-deleted", "attachment deleted", "volumesInUse cleared", "stale write refused",
 		"fence lifted", "lifted by the node's word", "fence overridden", "fence cancelled", "entry renewed", "pod deleted gracefully", "crash", "change of leaders", "fenced twice", "entry came late", "entry left late", "process restarted", "clock jump", "pod gated", "gate opened", "storm",
+		"snapshot taken", "snapshot refused", "snapshot came late", "snapshot removed", "held for its snapshot",
 		"refused ClientUnknown", "refused SharedAddress", "refused CephDaemonHost", "refused UnfencedStorage", "refused BarePod",
 	} {
 		if seen[what] == 0 {
@@ -128,7 +129,7 @@ func TestEveryHistoryEndsWell(t *testing.T) {
 			if left := w.ceph.Blocklist(); len(left) > 0 {
 				return fmt.Sprintf("%v are on the blocklist", left)
 			}
-			return cmp.Or(w.flagsLeft(), w.notRunning(""))
+			return cmp.Or(w.flagsLeft(), w.snapshotsLeft(), w.notRunning(""))
 		})
 	})
 }
@@ -222,6 +223,7 @@ func (w *world) heal() {
 	}
 	w.annotate("shop", v1alpha1.AnnotationMode, "rescue")
 	w.annotate("shop", v1alpha1.AnnotationAllow, "")
+	w.annotate("shop", v1alpha1.AnnotationSnapshot, "")
 	w.annotate("rbd-rescue", v1alpha1.AnnotationPaused, "")
 	w.webhook.down, w.webhook.stale = false, false
 	w.restart(maps.Clone(w.api.objects))

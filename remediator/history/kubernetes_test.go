@@ -156,13 +156,15 @@ func (w *world) attachDetach() {
 				continue
 			}
 			attached[at] = true
-			w.api.put(&storagev1.VolumeAttachment{
+			va := &storagev1.VolumeAttachment{
 				ObjectMeta: metav1.ObjectMeta{Name: pv + "-" + pod.Spec.NodeName, UID: types.UID(fmt.Sprintf("va-%d", w.api.version))},
 				Spec: storagev1.VolumeAttachmentSpec{
 					Attacher: "rbd.csi.ceph.com", NodeName: pod.Spec.NodeName, Source: storagev1.VolumeAttachmentSource{PersistentVolumeName: &pv},
 				},
 				Status: storagev1.VolumeAttachmentStatus{Attached: true},
-			})
+			}
+			w.api.put(va)
+			w.snapshots.attached[va.UID] = w.now()
 			w.tell("%s is attached to %s", pv, pod.Spec.NodeName)
 		}
 	}

@@ -108,6 +108,7 @@ func (m *machine) write() {
 			continue
 		}
 		m.world.checkWriter(mp)
+		m.world.noteWrite(mp)
 		mp.alive = m.world.now()
 	}
 }

@@ -33,6 +33,7 @@ import (
 	"github.com/rbd-rescue/rbd-rescue/remediator/plan"
 	"github.com/rbd-rescue/rbd-rescue/remediator/recorder"
 	"github.com/rbd-rescue/rbd-rescue/remediator/rescuer"
+	"github.com/rbd-rescue/rbd-rescue/remediator/retention"
 )
 
 // process is rbd-rescue's remediator: its controllers, and the caches that they read from.
@@ -50,6 +51,7 @@ type process struct {
 	detector *detector.Controller
 	rescuer  *rescuer.Controller
 	flagger  *flagger.Controller
+	retained *retention.Controller
 	// due is when each NodeFence and each node is to be looked at again.
 	due map[string]time.Time
 }
@@ -73,6 +75,7 @@ func newProcess(w *world, state objects) *process {
 	p.detector = &detector.Controller{Client: cached, Observer: observer, Announcer: announcer}
 	p.rescuer = &rescuer.Controller{Client: cached, Live: live, Observer: observer, Clusters: clusters, Announcer: announcer, WritesAtOnce: 1}
 	p.flagger = &flagger.Controller{Client: cached, Live: live, Observer: observer, Announcer: announcer}
+	p.retained = &retention.Controller{Client: cached, Live: live, Clusters: clusters, Announcer: announcer, Clock: p.clock, Settings: plan.DefaultSettings()}
 	return p
 }
 
@@ -173,6 +176,9 @@ func (p *process) lookAtFlags() {
 	}
 }
 
+// lookAtSnapshots is a look at all of them.
+func (p *process) lookAtSnapshots() { p.look(p.retained, "snapshots") }
+
 // look is one reconciliation; what fails is tried again, as the work queue would.
 func (p *process) look(controller reconcile.Reconciler, name string) bool {
 	if p.crashed {
@@ -214,6 +220,7 @@ func (p *process) lookAtAll() {
 			}
 		}
 	}
+	p.lookAtSnapshots()
 	p.lookAtFlags()
 }
 

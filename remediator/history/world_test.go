@@ -46,9 +46,10 @@ type world struct {
 	monsDown  bool
 	// doubt is when what is asked of the blocklist is done while nobody is answered: "late", by lateBy, or "never"; empty while all
 	// is well. late is what is under way.
-	doubt  string
-	lateBy time.Duration
-	late   []lateCommand
+	doubt     string
+	lateBy    time.Duration
+	late      []lateCommand
+	snapshots snapshots
 	// managed is the image that a manager has open, to flatten it or for a scheduled snapshot; empty for none.
 	managed string
 	// lagging are the placement groups that lag behind, with the blocklist that they still go by.
@@ -150,6 +151,7 @@ func newWorld(t *rapid.T) *world {
 		T: t, clock: clocktesting.NewFakePassiveClock(time.Date(2026, 11, 23, 3, 0, 0, 0, time.UTC)), indexes: indexer{},
 		indexed: map[indexed][]string{}, strips: map[client.Object]client.Object{}, lagging: map[placementGroup][]string{}, workloads: workloads, newest: map[string]*mapping{}, tampered: map[string]bool{}, relied: map[types.UID][]string{}, proven: map[types.UID][]string{}, nonces: 100, happened: map[string]int{},
 	}
+	w.snapshots = snapshots{attached: map[types.UID]time.Time{}, wrote: map[string]time.Time{}, spoiled: map[string]string{}, counted: map[string]bool{}, releasing: map[string]bool{}}
 	w.api = &api{now: w.clock.Now, objects: objects{}}
 	w.webhook = &webhook{world: w, cache: objects{}}
 	if err := observe.AddIndexes(context.Background(), w.indexes); err != nil {
@@ -163,7 +165,8 @@ func newWorld(t *rapid.T) *world {
 	for _, namespace := range []string{"shop", "web", "rbd-rescue"} {
 		ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}}
 		if namespace == "shop" {
-			ns.Annotations = map[string]string{v1alpha1.AnnotationMode: "rescue"}
+			policy := rapid.SampledFrom([]string{"best-effort", "required"}).Draw(t, "snapshot")
+			ns.Annotations = map[string]string{v1alpha1.AnnotationMode: "rescue", v1alpha1.AnnotationSnapshot: policy}
 		}
 		w.api.put(ns)
 	}
@@ -293,6 +296,7 @@ func (w *world) remember() {
 func (w *world) elapse(d time.Duration) {
 	w.clock.SetTime(w.now().Add(d))
 	w.arrive()
+	w.arriveSnapshots()
 }
 
 // tell adds to the story that a failed check prints.

@@ -38,5 +38,8 @@ func (o *Observer) complete(ctx context.Context, s *plan.Snapshot) error {
 		return nil
 	}
 	o.ceph(ctx, s)
+	if err := o.attachedAfter(ctx, s); err != nil {
+		return err
+	}
 	return o.others(ctx, s)
 }

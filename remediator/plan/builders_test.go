@@ -38,7 +38,7 @@ func incident(options ...option) Snapshot {
 			},
 		},
 		Node:           nodeA(),
-		Policies:       map[string]v1alpha1.Policy{"shop": {Mode: v1alpha1.ModeRescue}},
+		Policies:       map[string]v1alpha1.Policy{"shop": {Mode: v1alpha1.ModeRescue, Snapshot: v1alpha1.SnapshotOff}},
 		UnfencedClaims: map[types.NamespacedName]string{},
 		OtherNodes:     map[netip.Addr]string{netip.MustParseAddr("10.0.0.2"): "node-b"},
 		OtherClients:   map[ceph.Address]string{},

@@ -28,6 +28,8 @@ type draft struct {
 	wait   time.Duration
 	// from says where the addresses of this look are known from.
 	from map[clientKey]string
+	// without are the volumes that are released in this look without a safety snapshot.
+	without []v1alpha1.FencedVolume
 }
 
 func newDraft(s Snapshot) *draft {

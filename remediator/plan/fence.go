@@ -41,6 +41,7 @@ func onItsWay(phase v1alpha1.FencedVolumePhase) bool {
 
 func (d *draft) applyJudgement(entry *v1alpha1.FencedVolume, v Volume, j judgement) {
 	if HeldAnew(d.s, v) {
+		d.discard(entry)
 		*entry = v1alpha1.FencedVolume{
 			PersistentVolume: entry.PersistentVolume, Claim: entry.Claim, Image: entry.Image, Phase: v1alpha1.VolumeHeld,
 		}
@@ -78,7 +79,11 @@ func (d *draft) applyJudgement(entry *v1alpha1.FencedVolume, v Volume, j judgeme
 func (d *draft) forgetUnheld(judgements map[string]judgement) {
 	d.status.Volumes = slices.DeleteFunc(d.status.Volumes, func(e v1alpha1.FencedVolume) bool {
 		_, held := judgements[e.PersistentVolume]
-		return !held && (e.Phase == v1alpha1.VolumeHeld || e.Phase == v1alpha1.VolumeRefused)
+		forget := !held && (e.Phase == v1alpha1.VolumeHeld || e.Phase == v1alpha1.VolumeRefused)
+		if forget {
+			d.discard(&e)
+		}
+		return forget
 	})
 }
 

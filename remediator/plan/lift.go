@@ -59,6 +59,7 @@ func (d *draft) lift(state nodeState) {
 		d.look(immediately)
 		return
 	}
+	d.giveUpSnapshots()
 	d.status.Phase = v1alpha1.PhaseLifted
 	d.status.Times.LiftedAt = d.now()
 	for i := range d.status.Clients {

@@ -35,7 +35,7 @@ func Next(s Snapshot) Decision {
 	d := newDraft(s)
 	switch state := stateOf(s); {
 	case !s.Fence.Active():
-		if s.Fence.DeletionTimestamp != nil && slices.Contains(s.Fence.Finalizers, v1alpha1.FinalizerFence) {
+		if s.Fence.DeletionTimestamp != nil && !HasSnapshots(s.Fence) && slices.Contains(s.Fence.Finalizers, v1alpha1.FinalizerFence) {
 			d.steps = append(d.steps, ReleaseFinalizer{})
 		}
 	case len(d.status.Clients) > 0 && (state == nodeRebooted || s.Fence.Status.Times.OverAt != nil || overridden(s.Fence)),
@@ -85,6 +85,7 @@ func (d *draft) cancel(state nodeState) {
 		d.look(immediately)
 		return
 	}
+	d.giveUpSnapshots()
 	d.status.Phase = v1alpha1.PhaseCancelled
 	d.say("Cancelled before anything was done: " + why)
 	d.condition(v1alpha1.ConditionFenced, false, v1alpha1.ReasonFenceCancelled)

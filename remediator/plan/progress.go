@@ -28,10 +28,14 @@ func (d *draft) beginRelease(proof verified) {
 			entry.Message = fmt.Sprintf("client %s is cut off, but Ceph still shows it as a watcher of the image", watcher)
 			continue
 		}
+		if !d.settleSnapshot(entry, v) {
+			continue
+		}
 		entry.Phase, entry.Reason, entry.Message = v1alpha1.VolumeReleasing, "", ""
 		entry.ReleasingAt = d.now()
 		d.keep(v, entry.Clients)
 	}
+	d.tellWithout()
 }
 
 // followVolumes sees which volumes have left the node and which run elsewhere.
@@ -259,6 +263,8 @@ func (d *draft) tellProgress(state nodeState, missing map[string]refusal) {
 		d.say(fmt.Sprintf("Node %s is fenced; moving %d of %d volumes away from it", node, t.releasing, t.wanted))
 		if len(missing) > 0 { // proven once, and not in this look
 			d.say(fmt.Sprintf("Node %s is fenced; %d of %d volumes wait for its proof: %s", node, t.releasing, t.wanted, firstMissing(missing)))
+		} else if held := d.heldForSnapshot(); held != nil {
+			d.say(fmt.Sprintf("Node %s is fenced; claim %s %s", node, held.Claim, held.Message))
 		}
 	case t.recovering > 0:
 		d.status.Phase = v1alpha1.PhaseRecovering
@@ -303,7 +309,8 @@ func (d *draft) setConditions(state nodeState, t tally, proven bool, missing map
 		}
 	}
 	released := proven && t.releasing == 0 && t.refused == 0
-	d.condition(v1alpha1.ConditionReleased, released, pick(released, v1alpha1.ReasonVolumeReleased, v1alpha1.ReasonWaiting))
+	waits := pick(d.heldForSnapshot() == nil, v1alpha1.ReasonWaiting, v1alpha1.ReasonSnapshotFailed)
+	d.condition(v1alpha1.ConditionReleased, released, pick(released, v1alpha1.ReasonVolumeReleased, waits))
 	recovered := released && t.recovering == 0
 	d.condition(v1alpha1.ConditionRecovered, recovered, pick(recovered, v1alpha1.ReasonVolumeRecovered, v1alpha1.ReasonWaiting))
 	if state != nodeReturned {
@@ -318,6 +325,16 @@ func (d *draft) setConditions(state nodeState, t tally, proven bool, missing map
 				"If no RBD mapping of that boot is left on it (/sys/bus/rbd/devices is empty), you may also lift it: kubectl annotate nodefence %s %s=%s",
 			d.s.NodeName, d.s.Fence.Spec.BootID, d.s.Fence.Name, v1alpha1.AnnotationLift, d.s.Fence.Spec.BootID))
 	}
+}
+
+// heldForSnapshot is the first volume that is not released because its safety snapshot is missing; nil for none.
+func (d *draft) heldForSnapshot() *v1alpha1.FencedVolume {
+	for i := range d.status.Volumes {
+		if entry := &d.status.Volumes[i]; entry.Phase == v1alpha1.VolumeHeld && entry.Reason == v1alpha1.ReasonSnapshotFailed {
+			return entry
+		}
+	}
+	return nil
 }
 
 // nextLook: volumes and pods send watch events, Ceph does not.

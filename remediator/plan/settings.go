@@ -25,11 +25,15 @@ type Settings struct {
 	MaxFailedNodes intstr.IntOrString
 	// StuckAfter is how long after the end of its grace period a pod counts as stuck on a node whose kubelet still answers.
 	StuckAfter time.Duration
+	// SnapshotsKeptFor is how long a safety snapshot is kept, and SnapshotsPerImage how many of one image at most; those of a
+	// NodeFence that is active are kept besides.
+	SnapshotsKeptFor  time.Duration
+	SnapshotsPerImage int
 }
 
 // DefaultSettings are those of a configuration that says nothing.
 func DefaultSettings() Settings {
-	return Settings{SharedClients: SharedFence, MaxFailedNodes: intstr.FromString("34%"), StuckAfter: 2 * time.Minute}
+	return Settings{SharedClients: SharedFence, MaxFailedNodes: intstr.FromString("34%"), StuckAfter: 2 * time.Minute, SnapshotsKeptFor: 72 * time.Hour, SnapshotsPerImage: 3}
 }
 
 // Validate names every setting that means nothing.
@@ -43,6 +47,12 @@ func (s Settings) Validate() error {
 	}
 	if s.StuckAfter <= 0 {
 		problems = append(problems, fmt.Errorf("stuckAfter: must be more than 0, not %s", s.StuckAfter))
+	}
+	if s.SnapshotsKeptFor <= 0 {
+		problems = append(problems, fmt.Errorf("snapshotsKeptFor: must be more than 0, not %s", s.SnapshotsKeptFor))
+	}
+	if s.SnapshotsPerImage < 1 {
+		problems = append(problems, fmt.Errorf("snapshotsPerImage: must be 1 or more, not %d", s.SnapshotsPerImage))
 	}
 	return errors.Join(problems...)
 }

@@ -72,9 +72,22 @@ type Volume struct {
 	Use ceph.ImageUse
 	// UseError says why Ceph did not tell.
 	UseError error
+	// AttachedAfter is the VolumeAttachment to the node by the API's own word, read after Use was; empty for none. It is read where Use
+	// shows the safety snapshot that was asked for.
+	AttachedAfter types.UID
+	// SnapshotTried is how the last ask for the safety snapshot went, as far as this process knows.
+	SnapshotTried SnapshotAttempt
 	// Pools hold the image's data, as the image itself said in this look; nil if it did not. A static PersistentVolume may not
 	// tell its data pool.
 	Pools []string
+}
+
+// SnapshotAttempt is one ask for a safety snapshot; the zero value is none.
+type SnapshotAttempt struct {
+	Name string
+	At   time.Time
+	// Err says why there was no answer, or which; nil if it was taken.
+	Err error
 }
 
 // Unlocated names one node of each kind; empty for none.

@@ -78,6 +78,21 @@ type FreeAttachment struct {
 	UID  types.UID
 }
 
+// TakeSnapshot takes a safety snapshot, if the volume is attached to the fenced node as it was when it was judged.
+type TakeSnapshot struct {
+	PersistentVolume string
+	ClusterID        string
+	Image            ceph.Image
+	Name             string
+	// Attachment to the node, and its UID; empty for a volume that other nodes may have anyway.
+	Attachment    string
+	AttachmentUID types.UID
+	// CutOff are the clients whose exclusive lock may be taken.
+	CutOff []ceph.Address
+	// Within is how long it may take.
+	Within time.Duration
+}
+
 // ReleaseFinalizer lets a NodeFence go that somebody has deleted.
 type ReleaseFinalizer struct{}
 
@@ -89,6 +104,7 @@ func (ClearVolumesInUse) step()   {}
 func (DeletePod) step()           {}
 func (DeleteAttachment) step()    {}
 func (FreeAttachment) step()      {}
+func (TakeSnapshot) step()        {}
 func (ReleaseFinalizer) step()    {}
 
 func (s AddToBlocklist) String() string {
@@ -112,6 +128,9 @@ func (s DeletePod) String() string {
 func (s DeleteAttachment) String() string { return "delete VolumeAttachment " + s.Name }
 func (s FreeAttachment) String() string {
 	return "remove the finalizers from VolumeAttachment " + s.Name
+}
+func (s TakeSnapshot) String() string {
+	return fmt.Sprintf("take snapshot %s of image %s", s.Name, s.Image)
 }
 func (ReleaseFinalizer) String() string { return "remove the finalizer from the NodeFence" }
 

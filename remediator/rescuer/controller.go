@@ -50,6 +50,7 @@ type Controller struct {
 	Boundary func(name string)
 
 	incidents nodeLocks
+	attempts  attempts
 }
 
 // nodeLocks keep two incidents of one node apart: one must not remove an entry while the other proves it.
@@ -100,6 +101,7 @@ func (c *Controller) Reconcile(ctx context.Context, request reconcile.Request) (
 	if err != nil {
 		return reconcile.Result{}, fmt.Errorf("observing node %s: %w", nf.Spec.NodeName, err)
 	}
+	c.attempts.tell(nf, &snapshot)
 	next := plan.Next(snapshot)
 	if err := c.report(ctx, nf, next); err != nil { // status first: a crash in execute leaves a trace of what was meant (S8)
 		if apierrors.IsConflict(err) {

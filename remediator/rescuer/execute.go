@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
@@ -30,16 +31,25 @@ import (
 // writesAtOnce is how many pods are deleted at the same time: one after the other took 13.6 s for 40 (facts/kubernetes.md §5).
 const writesAtOnce = 16
 
+// snapshotsAtOnce is how many safety snapshots are taken at the same time: each waits for the monitors' next commit, which is one for all.
+const snapshotsAtOnce = 64
+
 // execute carries out the steps of one decision. Every step is idempotent and carries its own precondition; one that no
 // longer holds is no error: the next look decides anew. Steps of one kind do not wait for each other.
 func (c *Controller) execute(ctx context.Context, nf *v1alpha1.NodeFence, steps []plan.Step) error {
-	slots := make(chan struct{}, c.writesAtOnce())
+	writes, snapshots := make(chan struct{}, c.writesAtOnce()), make(chan struct{}, snapshotsAtOnce)
+	began := time.Now()
 	var group sync.WaitGroup
 	failed := make([]error, len(steps))
 	for i, step := range steps {
+		slots, ctx, cancel := writes, ctx, context.CancelFunc(func() {})
+		if snapshot, is := step.(plan.TakeSnapshot); is && cap(writes) > 1 {
+			slots = snapshots
+			ctx, cancel = context.WithDeadline(ctx, began.Add(snapshot.Within)) // also where it has to wait for others
+		}
 		slots <- struct{}{}
 		group.Go(func() {
-			defer func() { <-slots }()
+			defer func() { cancel(); <-slots }()
 			ctrl.LoggerFrom(ctx).Info("Carrying out a step", "node", nf.Spec.NodeName, "step", step.String())
 			c.cross("before " + plan.Kind(step))
 			if err := c.carryOut(ctx, nf, step); err != nil {
@@ -137,7 +147,7 @@ func takesFromNode(nf *v1alpha1.NodeFence, step plan.Step) bool {
 	switch step := step.(type) {
 	case plan.AddToBlocklist:
 		return len(firstEntries(nf, []plan.Step{step})) > 0
-	case plan.ClearVolumesInUse, plan.DeletePod, plan.DeleteAttachment, plan.FreeAttachment:
+	case plan.TakeSnapshot, plan.ClearVolumesInUse, plan.DeletePod, plan.DeleteAttachment, plan.FreeAttachment:
 		return true
 	default:
 		return false
@@ -188,6 +198,8 @@ func (c *Controller) carryOut(ctx context.Context, nf *v1alpha1.NodeFence, step 
 		return c.deleteAttachment(ctx, s)
 	case plan.FreeAttachment:
 		return c.freeAttachment(ctx, s)
+	case plan.TakeSnapshot:
+		return c.takeSnapshot(ctx, nf, s)
 	case plan.ReleaseFinalizer:
 		return c.releaseFinalizer(ctx, nf)
 	default:

@@ -23,7 +23,7 @@ var (
 	stepSeconds = prometheus.NewHistogramVec(prometheus.HistogramOpts{
 		Name: v1alpha1.MetricPrefix + "_step_duration_seconds",
 		Help: "Time that a step of an incident took: detect (NotReady to NodeFence), fence (first entry asked for to proof), " +
-			"release (proof to detached), attach (detached to attached elsewhere), recover (wanted to running elsewhere).",
+			"snapshot (asked for to taken), release (proof to detached), attach (detached to attached elsewhere), recover (wanted to running elsewhere).",
 		Buckets: []float64{.1, .25, .5, 1, 2, 4, 8, 15, 30, 60, 120, 300, 600},
 	}, []string{"step"})
 
@@ -37,6 +37,11 @@ var (
 		Help: "Volumes of an active NodeFence that are not released, by reason.",
 	}, []string{"nodefence", "reason"})
 
+	snapshots = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: v1alpha1.MetricPrefix + "_snapshots_total",
+		Help: "Grows with each volume of which a safety snapshot is taken (result taken), and of which it is told that there is none (failed).",
+	}, []string{"result"})
+
 	podsDeleted = prometheus.NewCounter(prometheus.CounterOpts{
 		Name: v1alpha1.MetricPrefix + "_pods_force_deleted_total",
 		Help: "Grows with each stuck pod of a fenced node that was force-deleted.",
@@ -44,10 +49,13 @@ var (
 )
 
 func init() {
-	for _, step := range []string{"detect", "fence", "release", "attach", "recover"} { // so that the first of its kind counts in an increase
+	for _, step := range []string{"detect", "fence", "snapshot", "release", "attach", "recover"} { // so that the first of its kind counts in an increase
 		stepSeconds.WithLabelValues(step)
 	}
-	metrics.Registry.MustRegister(phases, conditions, stepSeconds, entryExpiry, refusedVolumes, podsDeleted)
+	for _, result := range []string{"taken", "failed"} {
+		snapshots.WithLabelValues(result)
+	}
+	metrics.Registry.MustRegister(phases, conditions, stepSeconds, entryExpiry, refusedVolumes, snapshots, podsDeleted)
 }
 
 // measure counts what changed between two states of an incident.
@@ -72,6 +80,7 @@ func measure(before, after *v1alpha1.NodeFence) {
 	}
 	for _, v := range after.Status.Volumes {
 		o := old[v.PersistentVolume]
+		measureSnapshot(o.Snapshot, v.Snapshot)
 		if o.ReleasedAt == nil && v.ReleasedAt != nil && v.ReleasingAt != nil {
 			observeStep("release", v.ReleasedAt.Sub(v.ReleasingAt.Time))
 		}
@@ -81,6 +90,20 @@ func measure(before, after *v1alpha1.NodeFence) {
 		if o.RecoveredAt == nil && v.RecoveredAt != nil && v.DemandedAt != nil {
 			observeStep("recover", v.RecoveredAt.Sub(v.DemandedAt.Time))
 		}
+	}
+}
+
+func measureSnapshot(before, after *v1alpha1.SafetySnapshot) {
+	if after == nil || before != nil && before.Name == after.Name && before.State == after.State {
+		return
+	}
+	switch after.State {
+	case v1alpha1.SnapshotTaken:
+		snapshots.WithLabelValues("taken").Inc()
+		observeStep("snapshot", after.TakenAt.Sub(after.AskedAt.Time))
+	case v1alpha1.SnapshotFailed:
+		snapshots.WithLabelValues("failed").Inc()
+	default:
 	}
 }
 

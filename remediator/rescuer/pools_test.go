@@ -60,14 +60,14 @@ func second() []client.Object {
 	}
 }
 
-// optIn puts a namespace in mode rescue.
+// optIn puts a namespace in mode rescue, without safety snapshots.
 func (w *world) optIn(namespace string) {
 	w.Helper()
 	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}}
 	if err := w.client.Get(context.Background(), client.ObjectKeyFromObject(ns), ns); err != nil {
 		w.Fatal(err)
 	}
-	ns.Annotations = map[string]string{v1alpha1.AnnotationMode: "rescue"}
+	ns.Annotations = map[string]string{v1alpha1.AnnotationMode: "rescue", v1alpha1.AnnotationSnapshot: "off"}
 	if err := w.client.Update(context.Background(), ns); err != nil {
 		w.Fatal(err)
 	}
@@ -97,6 +97,7 @@ func TestRescueReleasesNoVolumeOfAPoolThatWasNotAsked(t *testing.T) {
 	w := newWorld(t, second()...)
 	w.ceph.AddPool("slow", 8)
 	w.ceph.LagPlacementGroup("slow", 3, true)
+	w.optIn("shop")
 	c := w.controller()
 	w.look(c) // asks for the entry
 	w.optIn("web")

@@ -55,6 +55,8 @@ type world struct {
 	crashed         bool
 	// deleted are the preconditions with which the pod was deleted.
 	deleted *client.DeleteOptions
+	// required: nothing may be released without a safety snapshot.
+	required bool
 }
 
 // errCrashed is what every call gives after the crash.
@@ -65,7 +67,7 @@ func newWorld(t *testing.T, besides ...client.Object) *world {
 	w := &world{T: t, ceph: cephtest.New(clocktesting.NewFakePassiveClock(now)), events: events.NewFakeRecorder(1000)}
 	w.ceph.Watch(image, deadClient)
 	w.ceph.FailWith(func(call string) error {
-		if call == "osd blocklist" {
+		if call == "osd blocklist" || call == "create snapshot" {
 			return w.write()
 		}
 		return nil
@@ -212,6 +214,9 @@ func (w *world) checkFenced(what string) {
 	if !slices.Contains(w.ceph.Calls(), "probe") {
 		w.Errorf("S1: %s without a barrier", what)
 	}
+	if w.required && len(w.ceph.Snapshots(image)) == 0 {
+		w.Errorf("%s without a safety snapshot", what)
+	}
 }
 
 // controller is a process that has just started.
@@ -294,6 +299,7 @@ func TestRescueFencesProvesAndReleases(t *testing.T) {
 func TestRescueSurvivesACrashAtEveryWrite(t *testing.T) {
 	t.Parallel()
 	whole := newWorld(t)
+	whole.requireSnapshot()
 	if err := whole.settle(whole.controller()); err != nil {
 		t.Fatal(err)
 	}
@@ -304,6 +310,7 @@ func TestRescueSurvivesACrashAtEveryWrite(t *testing.T) {
 		t.Run(fmt.Sprintf("before write %d", crashAt), func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t)
+			w.requireSnapshot()
 			w.crashAt = crashAt
 			if err := w.settle(w.controller()); !errors.Is(err, errCrashed) {
 				t.Fatalf("did not crash: %v", err)
@@ -312,6 +319,9 @@ func TestRescueSurvivesACrashAtEveryWrite(t *testing.T) {
 				t.Fatal(err)
 			}
 			w.checkReleased()
+			if taken := w.ceph.Snapshots(image); len(taken) != 1 {
+				t.Errorf("snapshots are %v", taken)
+			}
 		})
 	}
 }

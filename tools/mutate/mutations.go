@@ -376,4 +376,36 @@ var mutations = []mutation{
 		"S8", "two leaders make two incidents of one failure", plan + "detect.go",
 		"since.UTC().Format(time.RFC3339)", "time.Now().Format(time.RFC3339Nano)",
 	},
+	{
+		"snapshot", "a volume is released without the one that is required", plan + "safety_snapshot.go",
+		"if policy != v1alpha1.SnapshotRequired {", "if true {",
+	},
+	{
+		"snapshot", "one counts that was seen after the volume had left", plan + "safety_snapshot.go",
+		"return v.Shared || entry.Attachment != \"\" && v.AttachedAfter == entry.Attachment", "return true",
+	},
+	{
+		"snapshot", "one of another attachment counts", plan + "safety_snapshot.go",
+		"seed := []string{string(nf.UID), string(entry.Attachment)}", "seed := []string{string(nf.UID)}",
+	},
+	{
+		"snapshot", "one that was taken while fewer clients were cut off counts", plan + "safety_snapshot.go",
+		"seed = append(seed, slices.Sorted(slices.Values(entry.Clients))...)", "seed = append(seed, \"\")",
+	},
+	{
+		"snapshot", "one is taken though the API shows that the volume has left", rescuer + "safety_snapshot.go",
+		"if uid != s.AttachmentUID {", "if uid != s.AttachmentUID && false {",
+	},
+	{
+		"snapshot", "one that comes late is left", plan + "safety_snapshot.go",
+		"			if !failed || slices.Contains(v.Use.Snapshots, name) ||", "			if false ||",
+	},
+	{
+		"snapshot", "one is removed while its NodeFence is active", "remediator/retention/due.go",
+		"case t.fence.Active():", "case false:",
+	},
+	{
+		"snapshot", "a clock that jumps removes all", "remediator/retention/due.go",
+		"if v.now.Sub(since) >= patience(v.settings) {", "if true {",
+	},
 }

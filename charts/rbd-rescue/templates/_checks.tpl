@@ -45,8 +45,11 @@ told at once.
 {{- if and .maxFailedNodes (not (regexMatch "^[0-9]+%?$" (toString .maxFailedNodes))) }}
 {{- $problems = append $problems (printf "settings.maxFailedNodes: must be a number of nodes or a percentage, as in 3 or 34%%, not %q" (toString .maxFailedNodes)) }}
 {{- end }}
-{{- if and .stuckAfter (not (regexMatch $duration .stuckAfter)) }}
-{{- $problems = append $problems (printf "settings.stuckAfter: must be a time, as in 2m or 90s, not %q" .stuckAfter) }}
+{{- range $field := list "stuckAfter" "snapshotsKeptFor" }}
+{{- $value := get $.Values.settings $field }}
+{{- if and $value (not (regexMatch $duration $value)) }}
+{{- $problems = append $problems (printf "settings.%s: must be a time, as in 2m or 90s, not %q" $field $value) }}
+{{- end }}
 {{- end }}
 {{- end }}
 {{- with .Values.node }}

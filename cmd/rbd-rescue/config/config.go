@@ -27,10 +27,12 @@ type Configuration struct {
 	Kind       string `json:"kind"`
 	// CephClusters are the clusters whose clients may be fenced.
 	CephClusters []CephCluster `json:"cephClusters"`
-	// SharedClients, MaxFailedNodes and StuckAfter are those of plan.Settings; what is left out has its default.
-	SharedClients  plan.SharedClients  `json:"sharedClients,omitempty"`
-	MaxFailedNodes *intstr.IntOrString `json:"maxFailedNodes,omitempty"`
-	StuckAfter     *metav1.Duration    `json:"stuckAfter,omitempty"`
+	// What follows is that of plan.Settings; what is left out has its default.
+	SharedClients     plan.SharedClients  `json:"sharedClients,omitempty"`
+	MaxFailedNodes    *intstr.IntOrString `json:"maxFailedNodes,omitempty"`
+	StuckAfter        *metav1.Duration    `json:"stuckAfter,omitempty"`
+	SnapshotsKeptFor  *metav1.Duration    `json:"snapshotsKeptFor,omitempty"`
+	SnapshotsPerImage *int                `json:"snapshotsPerImage,omitempty"`
 }
 
 // Settings are the choices that the file makes, and the defaults of the others.
@@ -44,6 +46,12 @@ func (c *Configuration) Settings() plan.Settings {
 	}
 	if c.StuckAfter != nil {
 		settings.StuckAfter = c.StuckAfter.Duration
+	}
+	if c.SnapshotsKeptFor != nil {
+		settings.SnapshotsKeptFor = c.SnapshotsKeptFor.Duration
+	}
+	if c.SnapshotsPerImage != nil {
+		settings.SnapshotsPerImage = *c.SnapshotsPerImage
 	}
 	return settings
 }

@@ -24,11 +24,11 @@ func TestSettings(t *testing.T) {
 		want plan.Settings
 	}{
 		"all default": {"", plan.DefaultSettings()},
-		"all given": {"sharedClients: refuse\nmaxFailedNodes: 3\nstuckAfter: 5m\n", plan.Settings{
-			SharedClients: plan.SharedRefuse, MaxFailedNodes: intstr.FromInt32(3), StuckAfter: 5 * time.Minute,
+		"all given": {"sharedClients: refuse\nmaxFailedNodes: 3\nstuckAfter: 5m\nsnapshotsKeptFor: 24h\nsnapshotsPerImage: 1\n", plan.Settings{
+			SharedClients: plan.SharedRefuse, MaxFailedNodes: intstr.FromInt32(3), StuckAfter: 5 * time.Minute, SnapshotsKeptFor: 24 * time.Hour, SnapshotsPerImage: 1,
 		}},
 		"a share of the nodes": {`maxFailedNodes: 50%`, plan.Settings{
-			SharedClients: plan.SharedFence, MaxFailedNodes: intstr.FromString("50%"), StuckAfter: 2 * time.Minute,
+			SharedClients: plan.SharedFence, MaxFailedNodes: intstr.FromString("50%"), StuckAfter: 2 * time.Minute, SnapshotsKeptFor: 72 * time.Hour, SnapshotsPerImage: 3,
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -77,6 +77,8 @@ func TestParseSaysWhichFieldIsWrong(t *testing.T) {
 		"a wrong type":                {head + "cephClusters: yes\n", "cephClusters"},
 		"a policy that there is not":  {head + one + "sharedClients: maybe\n", `sharedClients: must be "fence" or "refuse", not "maybe"`},
 		"a share that is no number":   {head + one + "maxFailedNodes: half\n", `maxFailedNodes: must be a number of nodes or a percentage`},
+		"a snapshot kept for no time": {head + one + "snapshotsKeptFor: 0s\n", `snapshotsKeptFor: must be more than 0`},
+		"no snapshot of an image":     {head + one + "snapshotsPerImage: 0\n", `snapshotsPerImage: must be 1 or more`},
 		"a time that is none":         {head + one + "stuckAfter: -1m\n", `stuckAfter: must be more than 0`},
 		"no clusterID":                {head + "cephClusters: [{user: u, keyFile: /k, monitors: ['1.2.3.4:1']}]\n", "cephClusters[0].clusterID: is missing"},
 		"no user":                     {head + "cephClusters: [{clusterID: a, keyFile: /k, monitors: ['1.2.3.4:1']}]\n", "cephClusters[0].user: is missing"},

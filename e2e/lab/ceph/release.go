@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -24,6 +25,11 @@ var Releases = []Release{
 	{Version: "18.2", Suite: "trixie", Word: "blocklist"},
 }
 
+// Installed is the release that the host has.
+func Installed() Release {
+	return Releases[slices.IndexFunc(Releases, func(r Release) bool { return r.Suite == "" })]
+}
+
 // Usr is what Options need, where bin is e2e/bin. The error says that e2e/fetch-ceph has not got the release.
 func (r Release) Usr(bin string) (string, error) {
 	if r.Suite == "" {
@@ -41,9 +47,25 @@ func (r Release) Usr(bin string) (string, error) {
 
 // LeastRights are the caps that rbd-rescue needs, as its README has them, for images in these pools.
 func (r Release) LeastRights(pools ...string) map[string]string {
-	var osd []string
-	for _, pool := range pools {
-		osd = append(osd, "profile rbd-read-only pool="+pool, fmt.Sprintf("allow class rbd metadata_set pool=%s object_prefix rbd_header.", pool))
+	rights := r.RightsWithoutSnapshots(pools...)
+	rights["osd"] = forEachPool(pools, func(pool string) string {
+		return fmt.Sprintf("profile rbd-read-only pool=%[1]s, allow rwx pool=%[1]s object_prefix rbd_header., allow rwx pool=%[1]s object_prefix rbd_object_map.", pool)
+	})
+	return rights
+}
+
+// RightsWithoutSnapshots are the caps of a user that is to do everything but take snapshots.
+func (r Release) RightsWithoutSnapshots(pools ...string) map[string]string {
+	return map[string]string{
+		"mon": fmt.Sprintf("allow r, allow command %q", "osd "+r.Word),
+		"osd": forEachPool(pools, func(pool string) string { return "profile rbd-read-only pool=" + pool }),
 	}
-	return map[string]string{"mon": fmt.Sprintf("allow r, allow command %q", "osd "+r.Word), "osd": strings.Join(osd, ", ")}
+}
+
+func forEachPool(pools []string, rights func(pool string) string) string {
+	var all []string
+	for _, pool := range pools {
+		all = append(all, rights(pool))
+	}
+	return strings.Join(all, ", ")
 }

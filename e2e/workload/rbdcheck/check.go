@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/ceph/go-ceph/rados"
 	"github.com/ceph/go-ceph/rbd"
@@ -21,6 +22,20 @@ func Check(_ context.Context, confFile, pool, image, ackDir string) (report work
 	if err != nil {
 		return report, err
 	}
+	return check(confFile, pool, image, rbd.NoSnapshot, logs)
+}
+
+// CheckSnapshot reads a snapshot of an image, and compares it with the logs of the writers on one node.
+func CheckSnapshot(_ context.Context, confFile, pool, image, snapshot, ackDir, node string) (report workload.Report, err error) {
+	logs, err := workload.ReadAckLogs(ackDir, image)
+	if err != nil {
+		return report, err
+	}
+	logs = slices.DeleteFunc(logs, func(log workload.AckLog) bool { return log.Node != node })
+	return check(confFile, pool, image, snapshot, logs)
+}
+
+func check(confFile, pool, image, snapshot string, logs []workload.AckLog) (report workload.Report, err error) {
 	conn, err := rados.NewConnWithUser("admin")
 	if err != nil {
 		return report, fmt.Errorf("making a Ceph client: %w", err)
@@ -38,7 +53,7 @@ func Check(_ context.Context, confFile, pool, image, ackDir string) (report work
 		return report, fmt.Errorf("opening pool %s: %w", pool, err)
 	}
 	defer ioctx.Destroy()
-	opened, err := rbd.OpenImageReadOnly(ioctx, image, rbd.NoSnapshot)
+	opened, err := rbd.OpenImageReadOnly(ioctx, image, snapshot)
 	if err != nil {
 		return report, fmt.Errorf("opening image %s/%s: %w", pool, image, err)
 	}
