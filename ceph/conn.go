@@ -16,6 +16,9 @@ type Conn interface {
 	// It returns once every one is answered by the primary OSD of its placement group; that an object does not exist is
 	// an answer. Nothing is written.
 	Probe(ctx context.Context, pool, namespace string, objects []string) error
+	// TryWrite asks to write to an object, on condition that it is there. That it is not is no error: the user may write there, and
+	// nothing was written.
+	TryWrite(ctx context.Context, pool, namespace, object string) error
 	// OwnAddresses are those of this client.
 	OwnAddresses(ctx context.Context) ([]Address, error)
 	// Close ends the connection once the calls under way have ended. It does not wait for them.
