@@ -33,6 +33,9 @@ type Conn interface {
 	Clone(ctx context.Context, image Image, snapshot, name string, flat bool) error
 	// Rollback overwrites an image with a snapshot of it. It opens the image for writing, and takes its exclusive lock.
 	Rollback(ctx context.Context, image Image, snapshot string) error
+	// TryWrite asks to write to an object, on condition that it is there. That it is not is no error: the user may write there, and
+	// nothing was written.
+	TryWrite(ctx context.Context, pool, namespace, object string) error
 	// OwnAddresses are those of this client.
 	OwnAddresses(ctx context.Context) ([]Address, error)
 	// Close ends the connection once the calls under way have ended. It does not wait for them.

@@ -50,6 +50,15 @@ func (c *Cluster) try(ctx context.Context, word, operation, address string) erro
 	return err
 }
 
+// TrySnapshots finds out whether the user may take snapshots of the pool's images, and changes nothing: it asks to write to an
+// image's header that is not there.
+func (c *Cluster) TrySnapshots(ctx context.Context, pool PoolRef) error {
+	if err := c.conn.TryWrite(ctx, pool.Pool, pool.Namespace, "rbd_header.tried-by-rbd-rescue-doctor"); err != nil {
+		return fmt.Errorf("trying to write to the header of an image in pool %s: %w", pool.Pool, err)
+	}
+	return nil
+}
+
 // Time is the cluster's clock: when the newest entry of its log was written. Managers write one every two seconds, so that it is
 // a few seconds old at most; zero if the log is empty, or of a Ceph before 15, which does not tell the zone. It needs mon 'allow r'.
 func (c *Cluster) Time(ctx context.Context) (time.Time, error) {

@@ -98,6 +98,20 @@ func pools(f Inside, r *report) string {
 	return "A fence can be proven on every pool that holds volumes: " + strings.Join(fine, ", ") + "."
 }
 
+// snapshots: the user may take a safety snapshot of each image.
+func snapshots(f Inside, r *report) string {
+	for _, c := range f.Clusters {
+		for _, p := range c.Pools {
+			if p.Image != "" && denied(p.NoSnapshots) {
+				r.warn("Give the user the caps for snapshots of this pool (README.md, \"Install it\"), or annotate the namespaces with rbd-rescue.io/snapshot=off.",
+					"client.%s may not take snapshots in pool %s of Ceph cluster %s: without rbd-rescue.io/snapshot=required its volumes are released with no safety snapshot, and with it they are not released.",
+					c.User, poolName(p.PoolRef), c.ID)
+			}
+		}
+	}
+	return "Safety snapshots may be taken in every pool that holds images."
+}
+
 // clusterIDs: each PersistentVolume's cluster is configured.
 func clusterIDs(f Inside, r *report) string {
 	unknown := map[string][]string{}

@@ -35,6 +35,7 @@ const (
 	CheckCeph         = "ceph"
 	CheckCephCaps     = "ceph-caps"
 	CheckPools        = "pools"
+	CheckSnapshots    = "snapshots"
 	CheckClusterIDs   = "cluster-ids"
 	CheckVolumes      = "volumes"
 	CheckRecords      = "records"
@@ -55,7 +56,7 @@ const (
 
 // Checks are all names, in the order in which they are told.
 var Checks = []string{
-	CheckCeph, CheckCephCaps, CheckPools, CheckClusterIDs, CheckVolumes, CheckRecords, CheckAddresses, CheckClocks, CheckCaches,
+	CheckCeph, CheckCephCaps, CheckPools, CheckSnapshots, CheckClusterIDs, CheckVolumes, CheckRecords, CheckAddresses, CheckClocks, CheckCaches,
 	CheckRemediator, CheckReplicas, CheckVersions, CheckCRD, CheckPolicies, CheckWebhook, CheckCertificates, CheckNamespaces,
 	CheckPauses, CheckOtherActors,
 }

@@ -57,6 +57,8 @@ type Pool struct {
 	Image    string
 	Unseen   error
 	Mirrored bool
+	// NoSnapshots says why no snapshot could be taken of the images there.
+	NoSnapshots error
 }
 
 // Volume is one RBD PersistentVolume.
@@ -101,6 +103,7 @@ func (f Inside) Findings() []Finding {
 		{CheckCeph, reachable},
 		{CheckCephCaps, blocklistCaps},
 		{CheckPools, pools},
+		{CheckSnapshots, snapshots},
 		{CheckClusterIDs, clusterIDs},
 		{CheckVolumes, shapes},
 		{CheckRecords, records},

@@ -62,7 +62,7 @@ func TestInsideAHealthyClusterAllIsWell(t *testing.T) {
 	t.Parallel()
 	found := healthyInside().Findings()
 	compare(t, found, nil)
-	everyCheck(t, found, Checks[:9])
+	everyCheck(t, found, Checks[:10])
 }
 
 func TestInside(t *testing.T) {
@@ -131,6 +131,11 @@ func TestInside(t *testing.T) {
 		},
 		"an image is mirrored, and the other site is named": {
 			fault: func(f *Inside) { f.Clusters[0].Pools[0].Mirrored, f.Clusters[0].MirrorsNamed = true, true },
+		},
+		"the caps have no snapshots": {
+			fault: func(f *Inside) { f.Clusters[0].Pools[0].NoSnapshots = refusedBy("write") },
+			want: []string{"warning snapshots: client.rbd-rescue may not take snapshots in pool kubernetes of Ceph cluster main: " +
+				"without rbd-rescue.io/snapshot=required its volumes are released with no safety snapshot, and with it they are not released."},
 		},
 		"a PersistentVolume is of a cluster that nobody configured": {
 			fault: func(f *Inside) { f.Volumes[0].ClusterID = "other" },

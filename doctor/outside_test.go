@@ -134,7 +134,7 @@ func TestOutsideAHealthyClusterAllIsWell(t *testing.T) {
 	t.Parallel()
 	found := healthyOutside(t).Findings()
 	compare(t, found, nil)
-	everyCheck(t, found, Checks[9:])
+	everyCheck(t, found, Checks[10:])
 }
 
 func TestOutside(t *testing.T) {

@@ -119,6 +119,19 @@ func (c *Cluster) Probe(ctx context.Context, pool, namespace string, objects []s
 	}
 }
 
+// TryWrite implements ceph.Conn; no object is there.
+func (c *Cluster) TryWrite(ctx context.Context, pool, _, _ string) error {
+	c.lock.Lock()
+	defer c.lock.Unlock()
+	if err := c.begin(ctx, "write"); err != nil {
+		return err
+	}
+	if c.pools[pool] == nil {
+		return fmt.Errorf("opening pool %s: %w", pool, notFound("write"))
+	}
+	return nil
+}
+
 // OwnAddresses implements ceph.Conn.
 func (c *Cluster) OwnAddresses(ctx context.Context) ([]ceph.Address, error) {
 	c.lock.Lock()

@@ -32,6 +32,30 @@ func (c *Conn) Probe(ctx context.Context, pool, namespace string, objects []stri
 	return err
 }
 
+// TryWrite implements ceph.Conn. The OSD looks at the caps before it looks for the object.
+func (c *Conn) TryWrite(ctx context.Context, pool, namespace, object string) error {
+	_, err := bounded(ctx, c.calls, "write", func() (struct{}, error) {
+		ioctx, err := c.open(pool, namespace)
+		if err != nil {
+			return struct{}{}, err
+		}
+		defer ioctx.Destroy()
+		write := rados.CreateWriteOp()
+		defer write.Release()
+		write.AssertExists() // the whole operation is void if it does not
+		write.WriteFull([]byte{0})
+		err = write.Operate(ioctx, object, rados.OperationNoFlag)
+		if failed, is := errors.AsType[rados.OperationError](err); is {
+			err = failed.OpError // it does not unwrap
+		}
+		if errors.Is(err, rados.ErrNotFound) {
+			err = nil
+		}
+		return struct{}{}, err
+	})
+	return err
+}
+
 // askForEach ends with the first error, and when the context does.
 func askForEach(ctx context.Context, ioctx *rados.IOContext, objects []string) error {
 	ctx, cancel := context.WithCancelCause(ctx)

@@ -139,6 +139,6 @@ func provePool(ctx context.Context, cluster *ceph.Cluster, m ceph.OSDMap, pool d
 		pool.Unseen = err
 		return pool, ""
 	}
-	pool.Mirrored = use.Mirrored
+	pool.Mirrored, pool.NoSnapshots = use.Mirrored, cluster.TrySnapshots(ctx, pool.PoolRef)
 	return pool, use.DataPool
 }

@@ -463,6 +463,11 @@ func (c *Cluster) RBD(ctx context.Context, args ...string) ([]byte, error) {
 	return c.run(ctx, "rbd", append([]string{"-c", c.ConfFile()}, args...)...)
 }
 
+// Rados runs a command of `rados` as client.admin.
+func (c *Cluster) Rados(ctx context.Context, args ...string) ([]byte, error) {
+	return c.run(ctx, "rados", append([]string{"-c", c.ConfFile()}, args...)...)
+}
+
 func (c *Cluster) run(ctx context.Context, name string, args ...string) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()

@@ -62,6 +62,7 @@ func TestReleases(t *testing.T) {
 			r := startRelease(ctx, t, release, i, usr)
 			t.Run("conn", func(t *testing.T) { r.conn(ctx, t, connTests) })
 			t.Run("rights", func(t *testing.T) { r.rights(ctx, t) })
+			t.Run("snapshots", func(t *testing.T) { r.snapshots(ctx, t) })
 			t.Run("placement", func(t *testing.T) { r.placement(ctx, t) })
 			t.Run("mirrored", func(t *testing.T) { r.mirrored(ctx, t) })
 			t.Run("snapshots", func(t *testing.T) { r.snapshots(ctx, t) })
@@ -213,6 +214,9 @@ func (r *releaseTest) tried(ctx context.Context, t *testing.T, cluster *product.
 			t.Errorf("tried %+v, and may: %v", rights, may)
 		}
 	}
+	if err := cluster.TrySnapshots(ctx, product.PoolRef{Pool: ceph.Pool}); !errors.Is(err, syscall.EPERM) {
+		t.Errorf("it may take snapshots: %v", err)
+	}
 	if after.Epoch != before.Epoch {
 		t.Errorf("trying it made OSD map %d of %d", after.Epoch, before.Epoch)
 	}
@@ -220,6 +224,20 @@ func (r *releaseTest) tried(ctx context.Context, t *testing.T, cluster *product.
 	old := r.Word == "blacklist" // it tells no zone
 	if age := time.Since(told); err != nil || told.IsZero() != old || !old && (age < -time.Second || age > time.Minute) {
 		t.Errorf("its time is %v, %s ago (%v)", told, age, err)
+	}
+}
+
+// snapshots: doctor tells a user that may take them, and leaves no object.
+func (r *releaseTest) snapshots(ctx context.Context, t *testing.T) {
+	options := r.user(ctx, t, "snapshots", map[string]string{
+		"mon": "allow r", "osd": fmt.Sprintf("profile rbd-read-only pool=%[1]s, allow rwx pool=%[1]s object_prefix rbd_header.", ceph.Pool),
+	})
+	if err := connect(ctx, t, options).TrySnapshots(ctx, product.PoolRef{Pool: ceph.Pool}); err != nil {
+		t.Error(err)
+	}
+	objects, err := r.Rados(ctx, "--pool", ceph.Pool, "ls")
+	if err != nil || bytes.Contains(objects, []byte("tried-by")) {
+		t.Errorf("left %s (%v)", objects, err)
 	}
 }
 
