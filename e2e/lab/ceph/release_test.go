@@ -63,6 +63,7 @@ func TestReleases(t *testing.T) {
 			t.Run("rights", func(t *testing.T) { r.rights(ctx, t) })
 			t.Run("placement", func(t *testing.T) { r.placement(ctx, t) })
 			t.Run("mirrored", func(t *testing.T) { r.mirrored(ctx, t) })
+			t.Run("ends", func(t *testing.T) { r.ends(ctx, t) })
 			t.Run("fence", func(t *testing.T) { r.fence(ctx, t) })
 		})
 	}
