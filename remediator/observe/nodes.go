@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
@@ -66,28 +67,40 @@ func (o *Observer) GoneNodes(ctx context.Context) ([]string, error) {
 	if o.Stores != nil {
 		return o.Stores.goneNodes(), nil
 	}
-	var nodes corev1.NodeList
-	if err := o.Reader.List(ctx, &nodes, client.UnsafeDisableDeepCopy); err != nil {
-		return nil, fmt.Errorf("listing nodes: %w", err)
+	nodes, err := o.allNodes(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return o.GoneBeside(ctx, nodes)
+}
+
+// GoneBeside are those that are none of the given nodes, which are all: the cache may not have heard yet that some were deleted.
+func (o *Observer) GoneBeside(ctx context.Context, nodes []*corev1.Node) ([]string, error) {
+	names, err := o.nodesOfRBDVolumes(ctx)
+	if err != nil {
+		return nil, err
+	}
+	there := map[string]bool{}
+	for _, node := range nodes {
+		there[node.Name] = true
+	}
+	return slices.DeleteFunc(names, func(name string) bool { return there[name] }), nil
+}
+
+// nodesOfRBDVolumes are those that RBD volumes are attached to, by name, be there such nodes or not.
+func (o *Observer) nodesOfRBDVolumes(ctx context.Context) ([]string, error) {
+	if o.Stores != nil {
+		return o.Stores.nodesOfRBDVolumes(), nil
 	}
 	var attachments storagev1.VolumeAttachmentList
 	if err := o.Reader.List(ctx, &attachments, client.UnsafeDisableDeepCopy); err != nil {
 		return nil, fmt.Errorf("listing VolumeAttachments: %w", err)
 	}
-	seen := map[string]bool{}
-	for i := range nodes.Items {
-		seen[nodes.Items[i].Name] = true
-	}
-	var gone []string
+	var names []string
 	for i := range attachments.Items {
-		for _, name := range nodeOfRBDVolume(&attachments.Items[i]) {
-			if !seen[name] {
-				seen[name] = true
-				gone = append(gone, name)
-			}
-		}
+		names = append(names, nodeOfRBDVolume(&attachments.Items[i])...)
 	}
-	return gone, nil
+	return distinct(names), nil
 }
 
 // nodes reads what the snapshot says of all nodes: the addresses of the others, and how many are well.

@@ -62,12 +62,14 @@ func nodeOfRBDVolume(va *storagev1.VolumeAttachment) []string {
 }
 
 func (s *Stores) goneNodes() []string {
-	var gone []string
-	for _, name := range s.attachments.ListIndexFuncValues(indexNodeOfRBDVolume) {
-		if _, there, _ := s.nodes.GetByKey(name); !there { // a store's own GetByKey never fails
-			gone = append(gone, name)
-		}
-	}
-	slices.Sort(gone)
-	return gone
+	return slices.DeleteFunc(s.nodesOfRBDVolumes(), func(name string) bool {
+		_, there, _ := s.nodes.GetByKey(name) // a store's own GetByKey never fails
+		return there
+	})
+}
+
+func (s *Stores) nodesOfRBDVolumes() []string {
+	names := s.attachments.ListIndexFuncValues(indexNodeOfRBDVolume)
+	slices.Sort(names)
+	return names
 }
