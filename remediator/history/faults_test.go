@@ -30,6 +30,7 @@ func (w *world) actions() map[string]func(*rapid.T) {
 		"a manager works":    w.managerWorks,
 		"rbd-nbd restarts":   w.processRestarts,
 		"somebody tampers":   w.tamper,
+		"somebody fences":    w.somebodyFences,
 		"a person meddles":   w.meddle,
 		"a person fences":    func(t *rapid.T) { w.personFences(t, w.anyMachine(t)) },
 		"and once more":      w.personFencesAgain,
@@ -209,7 +210,49 @@ func (w *world) tamper(t *rapid.T) {
 	left := rapid.SampledFrom([]time.Duration{0, time.Minute, 20 * time.Minute}).Draw(t, "left")
 	w.ceph.Tamper(ceph.MustParseAddress(entry), w.now().Add(left))
 	w.tampered[entry] = true
+	w.forgetForeign()
 	w.tell("somebody lets %s run out in %s", entry, left)
+}
+
+// somebodyFences is another fence than rbd-rescue's, as ceph-csi's, or Ceph's own of a client whose lock is broken: of a client, or
+// of its whole host.
+func (w *world) somebodyFences(t *rapid.T) {
+	mp, any := drawOne(t, w.mappings(), "mapping")
+	if !any {
+		t.Skip("nothing is mapped")
+	}
+	entry := mp.client
+	if rapid.Bool().Draw(t, "the whole host") {
+		entry = host(entry)
+	}
+	if slices.Contains(w.ceph.Blocklist(), entry) || len(activeFences(w.askingFor(entry))) > 0 {
+		t.Skip("rbd-rescue fences it")
+	}
+	lasts := rapid.SampledFrom([]time.Duration{20 * time.Minute, time.Hour, 20 * 365 * 24 * time.Hour}).Draw(t, "for")
+	w.ceph.Tamper(ceph.MustParseAddress(entry), w.now().Add(lasts))
+	w.foreign[entry] = true
+	w.happened["foreign entry"]++
+	w.tell("somebody else puts %s on the blocklist for %s", entry, lasts)
+}
+
+// forgetForeign: what is gone is nobody's any more.
+func (w *world) forgetForeign() {
+	listed := w.ceph.Blocklist()
+	for entry := range w.foreign {
+		if !slices.Contains(listed, entry) {
+			delete(w.foreign, entry)
+		}
+	}
+}
+
+// removeForeign is a person who does as rbd-rescue says of entries that are not its own.
+func (w *world) removeForeign() {
+	for _, entry := range slices.Sorted(maps.Keys(w.foreign)) {
+		w.ceph.Tamper(ceph.MustParseAddress(entry), w.now())
+		w.tampered[entry] = true
+		w.tell("a person removes %s, which somebody else had put there", entry)
+	}
+	w.forgetForeign()
 }
 
 func (w *world) meddle(t *rapid.T) {

@@ -141,6 +141,10 @@ func (w *world) checkAdd(address string) {
 		w.broken("S8", "%s goes on the blocklist, and no NodeFence asks for it", address)
 		return
 	}
+	if slices.Contains(w.ceph.Blocklist(), address) {
+		w.broken("S4", "%s is asked for while it stands: Ceph changes nothing, and the end of the entry is not what is thought", address)
+		return
+	}
 	if w.lasts(address, 0) || slices.ContainsFunc(asking, func(nf *v1alpha1.NodeFence) bool { return w.reliedOn(nf, address) || w.wasProven(nf, address) }) {
 		w.happened["entry renewed"]++
 		return
@@ -249,7 +253,7 @@ func (w *world) badNodes(fenced string) (nodes, bad int) {
 		}
 	}
 	for _, va := range list[*storagev1.VolumeAttachment](w.process.cache) {
-		if _, cached := get[*corev1.Node](w.process.cache, "", va.Spec.NodeName); !cached && !names[va.Spec.NodeName] {
+		if !names[va.Spec.NodeName] {
 			names[va.Spec.NodeName] = true
 			bad++
 		}
@@ -281,6 +285,9 @@ func (w *world) checkRemove(address string) {
 	if len(asking) == 0 {
 		w.broken("S3", "%s is removed from the blocklist, and no NodeFence made it", address)
 	}
+	if w.foreign[address] {
+		w.broken("S3", "%s is removed from the blocklist, and it was somebody else's before", address)
+	}
 	for _, nf := range activeFences(asking) {
 		if m := w.machine(nf.Spec.NodeName); m.bootID() == nf.Spec.BootID && nf.Annotations[v1alpha1.AnnotationLift] != nf.Spec.BootID {
 			w.broken("S3", "%s is removed from the blocklist, and boot %s may still run", address, nf.Spec.BootID)
@@ -306,6 +313,9 @@ func (w *world) looked(name string) {
 		}
 	}
 	for _, address := range w.relied[nf.UID] {
+		if w.tampered[address] && slices.Contains(w.ceph.Blocklist(), address) {
+			continue // somebody has shortened it: only when it has ended there can be another
+		}
 		if !w.lasts(address, margin) && m.bootID() == nf.Spec.BootID && nf.Annotations[v1alpha1.AnnotationLift] == "" {
 			w.broken("S4", "%s was looked at, and its entry %s is gone or about to run out", name, address)
 		}
