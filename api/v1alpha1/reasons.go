@@ -49,6 +49,9 @@ const ReasonFencedAddressTaken = "FencedAddressTaken"
 // ReasonEntryLeft (NodeFence, Node): a fence is lifted, and an entry that is somebody else's stays on the blocklist.
 const ReasonEntryLeft = "EntryLeft"
 
+// ReasonMovedUnfenced (PersistentVolumeClaim, NodeFence): Kubernetes has moved a volume, and the node that failed with it cannot be cut off.
+const ReasonMovedUnfenced = "MovedUnfenced"
+
 // ReasonUnknownEntries (Namespace of rbd-rescue): the blocklist has long-lived entries that no NodeFence lists.
 const ReasonUnknownEntries = "UnknownEntries"
 

@@ -4,14 +4,17 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	storagev1 "k8s.io/api/storage/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"pgregory.net/rapid"
 
 	"github.com/rbd-rescue/rbd-rescue/api/v1alpha1"
 	"github.com/rbd-rescue/rbd-rescue/ceph"
+	"github.com/rbd-rescue/rbd-rescue/volume"
 )
 
 // actions are everything that may happen next.
@@ -31,6 +34,7 @@ func (w *world) actions() map[string]func(*rapid.T) {
 		"rbd-nbd restarts":   w.processRestarts,
 		"somebody tampers":   w.tamper,
 		"somebody fences":    w.somebodyFences,
+		"out of service":     w.outOfService,
 		"a person meddles":   w.meddle,
 		"a person fences":    func(t *rapid.T) { w.personFences(t, w.anyMachine(t)) },
 		"and once more":      w.personFencesAgain,
@@ -233,6 +237,40 @@ func (w *world) somebodyFences(t *rapid.T) {
 	w.foreign[entry] = true
 	w.happened["foreign entry"]++
 	w.tell("somebody else puts %s on the blocklist for %s", entry, lasts)
+}
+
+// movedUnfenced excuses a mapping until its client is said to be cut off.
+const movedUnfenced = "Kubernetes has moved its volume with no fence"
+
+// outOfService is a person who calls a node so that is not: Kubernetes force-deletes its pods and detaches what they had, while the
+// machine may run. Volumes that several nodes may have are left out: what Kubernetes does there needs no such word.
+func (w *world) outOfService(t *rapid.T) {
+	m := w.anyMachine(t)
+	node, there := get[*corev1.Node](w.api.objects, "", m.name)
+	if !there {
+		t.Skip("its Node object is gone")
+	}
+	if _, failed := volume.Failed(node); !failed {
+		t.Skip("it is well")
+	}
+	w.tell("a person calls %s out of service", m.name)
+	for _, pod := range list[*corev1.Pod](w.api.objects) {
+		if pod.Spec.NodeName == m.name && !workloadOf(pod).shared {
+			w.api.objects.remove(keyOf(pod))
+		}
+	}
+	for _, va := range list[*storagev1.VolumeAttachment](w.api.objects) {
+		pv, _ := volume.Attached(va)
+		image := strings.TrimPrefix(pv, "pv-")
+		if va.Spec.NodeName != m.name || isShared(image) {
+			continue
+		}
+		w.api.objects.remove(keyOf(va))
+		if mp := m.mapped[image]; mp != nil && w.accepts(mp.client, image) {
+			mp.excused = movedUnfenced
+			w.happened["moved with no fence"]++
+		}
+	}
 }
 
 // forgetForeign: what is gone is nobody's any more.

@@ -53,7 +53,7 @@ func TestTheRulesHoldInEveryHistory(t *testing.T) {
 	}
 	for _, what := range []string{
 		"node fenced", "whole host fenced", "pod force-deleted", "attachment deleted", "volumesInUse cleared", "stale write refused",
-		"fence lifted", "fence overridden", "fence cancelled", "entry renewed", "pod deleted gracefully", "crash", "change of leaders", "fenced twice", "entry came late", "entry left late", "process restarted", "clock jump", "foreign entry", "foreign entry left", "pod gated", "gate opened", "storm",
+		"fence lifted", "fence overridden", "fence cancelled", "entry renewed", "pod deleted gracefully", "crash", "change of leaders", "fenced twice", "entry came late", "entry left late", "process restarted", "clock jump", "foreign entry", "foreign entry left", "moved, then cut off", "pod gated", "gate opened", "storm",
 		"refused ClientUnknown", "refused SharedAddress", "refused CephDaemonHost", "refused UnfencedStorage", "refused BarePod",
 	} {
 		if seen[what] == 0 {

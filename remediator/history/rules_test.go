@@ -312,6 +312,7 @@ func (w *world) looked(name string) {
 			delete(w.tampered, c.Address)
 		}
 	}
+	w.checkMoved(nf, m)
 	for _, address := range w.relied[nf.UID] {
 		if w.tampered[address] && slices.Contains(w.ceph.Blocklist(), address) {
 			continue // somebody has shortened it: only when it has ended there can be another
@@ -319,5 +320,22 @@ func (w *world) looked(name string) {
 		if !w.lasts(address, margin) && m.bootID() == nf.Spec.BootID && nf.Annotations[v1alpha1.AnnotationLift] == "" {
 			w.broken("S4", "%s was looked at, and its entry %s is gone or about to run out", name, address)
 		}
+	}
+}
+
+// checkMoved is S1 for volumes that Kubernetes has moved with no fence: what a NodeFence says to be cut off is, and from then on the
+// mapping has no excuse.
+func (w *world) checkMoved(nf *v1alpha1.NodeFence, m *machine) {
+	for _, v := range nf.Status.Volumes {
+		mp := m.mapped[strings.TrimPrefix(v.PersistentVolume, "pv-")]
+		if v.Phase == v1alpha1.VolumeHeld || v.Phase == v1alpha1.VolumeRefused || mp == nil || mp.excused != movedUnfenced ||
+			m.bootID() != nf.Spec.BootID || !cutOff(v.Clients, mp.client) || w.tampered[mp.client] || w.tampered[host(mp.client)] || nf.Annotations[v1alpha1.AnnotationLift] != "" {
+			continue
+		}
+		if w.accepts(mp.client, mp.image) {
+			w.broken("S1", "%s is %s in %s, while %s may write to it as %s", v.PersistentVolume, v.Phase, nf.Name, m.name, mp.client)
+		}
+		mp.excused = ""
+		w.happened["moved, then cut off"]++
 	}
 }

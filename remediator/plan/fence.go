@@ -51,7 +51,11 @@ func (d *draft) applyJudgement(entry *v1alpha1.FencedVolume, v Volume, j judgeme
 	case j.refused != nil && j.refused.reason == v1alpha1.ReasonCephUnreachable: // not a verdict: what is settled stays
 		entry.Phase, entry.Reason, entry.Message = v1alpha1.VolumeHeld, j.refused.reason, j.refused.message
 	case j.refused != nil:
-		if entry.Phase != v1alpha1.VolumeRefused || entry.Reason != j.refused.reason {
+		switch {
+		case entry.Phase == v1alpha1.VolumeRefused && entry.Reason == j.refused.reason:
+		case moved(d.s, v):
+			d.tellMovedUnfenced(v, *j.refused)
+		default:
 			d.announceVolume(v.Volume, warning, v1alpha1.ReasonVolumeRefused, "Release", fmt.Sprintf(
 				"Claim %s stays with failed node %s (%s): %s.", v.Claim, d.s.NodeName, j.refused.reason, j.refused.message))
 		}

@@ -155,6 +155,14 @@ var mutations = []mutation{
 		"|| stands(cluster, address) {", "|| listed(cluster, address, s.Now.Add(expiryMargin)) {",
 	},
 	{
+		"S1", "a moved volume whose new node has it open is given up", plan + "clients.go",
+		"byRight := v.Shared || moved(s, v)", "byRight := v.Shared",
+	},
+	{
+		"S1", "a moved volume of a node that is gone is forgotten", plan + "demand.go",
+		"(v.Shared || s.Node == nil && moved(s, v)) &&", "v.Shared &&",
+	},
+	{
 		"S4", "an entry that ends within a month is a proof", plan + "verify.go",
 		"const expiryMargin = 365 * 24 * time.Hour", "const expiryMargin = 30 * 24 * time.Hour",
 	},
