@@ -15,8 +15,9 @@ import (
 const commandsAtOnce = 64
 
 // AddToBlocklist forbids clients to write to this cluster for the given time from now on. An entry that is there already
-// gets the new end, be it later or sooner. It binds an OSD only once that OSD has the map that holds it
-// (docs.ceph.com, "OSD map barrier"): read the map and call Barrier before anything is released.
+// keeps its end, be it sooner or later: Ceph answers that it is done, and changes nothing (e2e/lab/ceph, TestReleases). An entry
+// binds an OSD only once that OSD has the map that holds it (docs.ceph.com, "OSD map barrier"): read the map and call Barrier
+// before anything is released.
 //
 // Nothing is sent if one of the clients can't be meant: rbd-rescue's own address or host (S2), a daemon's, or no address at
 // all. An error that Is ErrInDoubt means that an entry may exist; with any error, some of the clients may be cut off.

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/netip"
+	"slices"
 	"strings"
 	"time"
 )
@@ -105,6 +107,27 @@ func parseOSDMap(text []byte) (OSDMap, error) {
 		m.Ranges[text] = until
 	}
 	return m, nil
+}
+
+// RangesWith are the ranges that cut an IP off, in order.
+func (m OSDMap) RangesWith(ip netip.Addr) []netip.Prefix {
+	var with []netip.Prefix
+	for text := range m.Ranges {
+		if prefix, err := parseRange(text); err == nil && prefix.Contains(ip) {
+			with = append(with, prefix)
+		}
+	}
+	slices.SortFunc(with, netip.Prefix.Compare)
+	return with
+}
+
+// parseRange reads a range in Ceph's words: an address of a network, with port 0, and its bits for a nonce.
+func parseRange(text string) (netip.Prefix, error) {
+	address, err := ParseAddress(strings.TrimPrefix(text, "cidr:"))
+	if err != nil {
+		return netip.Prefix{}, err
+	}
+	return address.IP.Prefix(int(min(address.Nonce, 1<<16)))
 }
 
 func isTier(pool *int64) bool { return pool != nil && *pool >= 0 }

@@ -1,6 +1,8 @@
 package ceph
 
 import (
+	"fmt"
+	"net/netip"
 	"os"
 	"testing"
 	"time"
@@ -54,6 +56,20 @@ func TestParseOSDMap(t *testing.T) {
 				t.Error("took it")
 			}
 		})
+	}
+}
+
+func TestRangesWith(t *testing.T) {
+	t.Parallel()
+	m, err := parseOSDMap([]byte(`{"epoch":42,"range_blocklist":{"cidr:10.9.0.0:0/16":"2027-11-23T03:00:00.5+0000","cidr:10.0.0.0:0/8":"2027-11-23T03:00:00.5+0000",
+		"cidr:[fd01::]:0/64":"2027-11-23T03:00:00.5+0000","cidr:10.9.0.0:0/99":"2027-11-23T03:00:00.5+0000","whatever":"2027-11-23T03:00:00.5+0000"}}`))
+	if err != nil || len(m.Blocklist) > 0 {
+		t.Fatalf("entries %v: %v", m.Blocklist, err)
+	}
+	for ip, want := range map[string]string{"10.9.1.2": "[10.0.0.0/8 10.9.0.0/16]", "10.8.0.1": "[10.0.0.0/8]", "fd01::7": "[fd01::/64]", "192.0.2.1": "[]"} {
+		if got := fmt.Sprint(m.RangesWith(netip.MustParseAddr(ip))); got != want {
+			t.Errorf("%s is in %s, want %s", ip, got, want)
+		}
 	}
 }
 

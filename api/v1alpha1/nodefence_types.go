@@ -164,7 +164,7 @@ type FencedClient struct {
 	// Source says where the address is known from, joined by "+": record, watcher, lock, ceph-csi, node, person.
 	// +optional
 	Source string `json:"source,omitempty"`
-	// Until is when Ceph would drop the entry if it were not renewed (S4); unset while it is not listed.
+	// Until is when Ceph drops the entry, whatever anybody does (S4); unset while it is not listed.
 	// +optional
 	Until *metav1.Time `json:"until,omitempty"`
 	// Epoch is the OSD map that the fence was proven with (S1); 0 while it is not proven.
@@ -174,6 +174,9 @@ type FencedClient struct {
 	// Another one is written only while a volume that the node holds needs it.
 	// +optional
 	Kept bool `json:"kept,omitempty"`
+	// Foreign says that the entry was there before rbd-rescue asked for it: it is somebody else's, and stays at the lift.
+	// +optional
+	Foreign bool `json:"foreign,omitempty"`
 	// AskedAt is when Ceph was last asked for the entry, until that has arrived: it may for a minute yet, though no answer came.
 	// +optional
 	AskedAt *metav1.MicroTime `json:"askedAt,omitempty"`

@@ -22,7 +22,8 @@ const (
 	ReasonCephUnreachable = "CephUnreachable"
 	// ReasonStepFailed (NodeFence): a step was refused by Ceph or by the API; it is tried again.
 	ReasonStepFailed = "StepFailed"
-	// ReasonFenceUnproven (NodeFence): the entries are listed, but an OSD has not yet confirmed them.
+	// ReasonFenceUnproven (NodeFence): the entries are listed, but an OSD has not yet confirmed them; also (Node, NodeFence): one
+	// that somebody else wrote ends too soon to be relied on.
 	ReasonFenceUnproven = "FenceUnproven"
 	// ReasonSnapshotTaken (PersistentVolumeClaim, NodeFence): there is a safety snapshot of what the fenced node has left.
 	ReasonSnapshotTaken = "SnapshotTaken"
@@ -40,7 +41,7 @@ const (
 	ReasonVolumeReleased = "VolumeReleased"
 	// ReasonVolumeRecovered (PersistentVolumeClaim, NodeFence): the volume is attached elsewhere and its pod runs.
 	ReasonVolumeRecovered = "VolumeRecovered"
-	// ReasonFenceRenewed (NodeFence): entries that ran out soon, or were gone, were written again (S4).
+	// ReasonFenceRenewed (NodeFence): entries that were gone are written again (S4).
 	ReasonFenceRenewed = "FenceRenewed"
 	// ReasonNodeStillFenced (Node, NodeFence): the node is Ready again with the boot that was cut off; it stays fenced (S3).
 	ReasonNodeStillFenced = "NodeStillFenced"
@@ -52,6 +53,12 @@ const (
 
 // ReasonFencedAddressTaken (NodeFence, Node): another node reports an address that is cut off as a whole.
 const ReasonFencedAddressTaken = "FencedAddressTaken"
+
+// ReasonEntryLeft (NodeFence, Node): a fence is lifted, and an entry that is somebody else's stays on the blocklist.
+const ReasonEntryLeft = "EntryLeft"
+
+// ReasonMovedUnfenced (PersistentVolumeClaim, NodeFence): Kubernetes has moved a volume, and the node that failed with it cannot be cut off.
+const ReasonMovedUnfenced = "MovedUnfenced"
 
 // ReasonUnknownEntries (Namespace of rbd-rescue): the blocklist has long-lived entries that no NodeFence lists.
 const ReasonUnknownEntries = "UnknownEntries"

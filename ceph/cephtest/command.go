@@ -134,7 +134,10 @@ func (c *Cluster) change(command map[string]any, word string) error {
 			}
 			expiry = time.Duration(seconds * float64(time.Second))
 		}
-		c.blocklist[client] = c.Clock.Now().Add(expiry)
+		// An entry that is there keeps its end (e2e/lab/ceph, TestReleases: OSDMap::apply_incremental inserts, and does not replace).
+		if _, listed := c.blocklist[client]; !listed {
+			c.blocklist[client] = c.Clock.Now().Add(expiry)
+		}
 		c.epoch++
 		return nil
 	default:

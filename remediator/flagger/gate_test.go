@@ -52,7 +52,7 @@ func fenced(o *others) {
 	o.fence.Status.Phase = v1alpha1.PhaseReleasing
 	o.fence.Status.Volumes = []v1alpha1.FencedVolume{{PersistentVolume: "pv", Phase: v1alpha1.VolumeReleasing, Clients: []string{deadClient}}}
 	o.fence.Status.Clients = []v1alpha1.FencedClient{{ClusterID: "c1", Address: deadClient, Epoch: 10}}
-	o.ceph.Tamper(ceph.MustParseAddress(deadClient), clock.Now().Add(365*24*time.Hour))
+	o.ceph.Tamper(ceph.MustParseAddress(deadClient), clock.Now().Add(3650*24*time.Hour))
 }
 
 // fencedBut changes what is so after the rescuer's proof.
@@ -94,7 +94,7 @@ func TestTheGateIsOpened(t *testing.T) {
 		})}},
 		"S1: not while a placement group is behind": {cluster: cluster{change: fencedBut(func(o *others) {
 			o.ceph.LagPlacementGroup("rbd", 3, true)
-			o.ceph.Tamper(ceph.MustParseAddress(deadClient), clock.Now().Add(360*24*time.Hour))
+			o.ceph.Tamper(ceph.MustParseAddress(deadClient), clock.Now().Add(3649*24*time.Hour))
 		})}},
 		"S1: not while Ceph does not answer": {cluster: cluster{change: fencedBut(func(o *others) {
 			o.ceph.FailWith(func(string) error { return errors.New("timed out") })

@@ -4,14 +4,17 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	storagev1 "k8s.io/api/storage/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"pgregory.net/rapid"
 
 	"github.com/rbd-rescue/rbd-rescue/api/v1alpha1"
 	"github.com/rbd-rescue/rbd-rescue/ceph"
+	"github.com/rbd-rescue/rbd-rescue/volume"
 )
 
 // actions are everything that may happen next.
@@ -30,6 +33,8 @@ func (w *world) actions() map[string]func(*rapid.T) {
 		"a manager works":    w.managerWorks,
 		"rbd-nbd restarts":   w.processRestarts,
 		"somebody tampers":   w.tamper,
+		"somebody fences":    w.somebodyFences,
+		"out of service":     w.outOfService,
 		"a person meddles":   w.meddle,
 		"a person fences":    func(t *rapid.T) { w.personFences(t, w.anyMachine(t)) },
 		"and once more":      w.personFencesAgain,
@@ -212,7 +217,83 @@ func (w *world) tamper(t *rapid.T) {
 	left := rapid.SampledFrom([]time.Duration{0, time.Minute, 20 * time.Minute}).Draw(t, "left")
 	w.ceph.Tamper(ceph.MustParseAddress(entry), w.now().Add(left))
 	w.tampered[entry] = true
+	w.forgetForeign()
 	w.tell("somebody lets %s run out in %s", entry, left)
+}
+
+// somebodyFences is another fence than rbd-rescue's, as ceph-csi's, or Ceph's own of a client whose lock is broken: of a client, or
+// of its whole host.
+func (w *world) somebodyFences(t *rapid.T) {
+	mp, any := drawOne(t, w.mappings(), "mapping")
+	if !any {
+		t.Skip("nothing is mapped")
+	}
+	entry := mp.client
+	if rapid.Bool().Draw(t, "the whole host") {
+		entry = host(entry)
+	}
+	if slices.Contains(w.ceph.Blocklist(), entry) || len(activeFences(w.askingFor(entry))) > 0 {
+		t.Skip("rbd-rescue fences it")
+	}
+	lasts := rapid.SampledFrom([]time.Duration{20 * time.Minute, time.Hour, 20 * 365 * 24 * time.Hour}).Draw(t, "for")
+	w.ceph.Tamper(ceph.MustParseAddress(entry), w.now().Add(lasts))
+	w.foreign[entry] = true
+	w.happened["foreign entry"]++
+	w.tell("somebody else puts %s on the blocklist for %s", entry, lasts)
+}
+
+// movedUnfenced excuses a mapping until its client is said to be cut off.
+const movedUnfenced = "Kubernetes has moved its volume with no fence"
+
+// outOfService is a person who calls a node so that is not: Kubernetes force-deletes its pods and detaches what they had, while the
+// machine may run. Volumes that several nodes may have are left out: what Kubernetes does there needs no such word.
+func (w *world) outOfService(t *rapid.T) {
+	m := w.anyMachine(t)
+	node, there := get[*corev1.Node](w.api.objects, "", m.name)
+	if !there {
+		t.Skip("its Node object is gone")
+	}
+	if _, failed := volume.Failed(node); !failed {
+		t.Skip("it is well")
+	}
+	w.tell("a person calls %s out of service", m.name)
+	for _, pod := range list[*corev1.Pod](w.api.objects) {
+		if pod.Spec.NodeName == m.name && !workloadOf(pod).shared {
+			w.api.objects.remove(keyOf(pod))
+		}
+	}
+	for _, va := range list[*storagev1.VolumeAttachment](w.api.objects) {
+		pv, _ := volume.Attached(va)
+		image := strings.TrimPrefix(pv, "pv-")
+		if va.Spec.NodeName != m.name || isShared(image) {
+			continue
+		}
+		w.api.objects.remove(keyOf(va))
+		if mp := m.mapped[image]; mp != nil && w.accepts(mp.client, image) {
+			mp.excused = movedUnfenced
+			w.happened["moved with no fence"]++
+		}
+	}
+}
+
+// forgetForeign: what is gone is nobody's any more.
+func (w *world) forgetForeign() {
+	listed := w.ceph.Blocklist()
+	for entry := range w.foreign {
+		if !slices.Contains(listed, entry) {
+			delete(w.foreign, entry)
+		}
+	}
+}
+
+// removeForeign is a person who does as rbd-rescue says of entries that are not its own.
+func (w *world) removeForeign() {
+	for _, entry := range slices.Sorted(maps.Keys(w.foreign)) {
+		w.ceph.Tamper(ceph.MustParseAddress(entry), w.now())
+		w.tampered[entry] = true
+		w.tell("a person removes %s, which somebody else had put there", entry)
+	}
+	w.forgetForeign()
 }
 
 func (w *world) meddle(t *rapid.T) {

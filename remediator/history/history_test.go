@@ -53,7 +53,7 @@ func TestTheRulesHoldInEveryHistory(t *testing.T) {
 	}
 	for _, what := range []string{
 		"node fenced", "whole host fenced", "pod force-deleted", "attachment deleted", "volumesInUse cleared", "stale write refused",
-		"fence lifted", "lifted by the node's word", "fence overridden", "fence cancelled", "entry renewed", "pod deleted gracefully", "crash", "change of leaders", "fenced twice", "entry came late", "entry left late", "process restarted", "clock jump", "pod gated", "gate opened", "storm",
+		"fence lifted", "lifted by the node's word", "fence overridden", "fence cancelled", "entry renewed", "pod deleted gracefully", "crash", "change of leaders", "fenced twice", "entry came late", "entry left late", "process restarted", "clock jump", "foreign entry", "foreign entry left", "moved, then cut off", "pod gated", "gate opened", "storm",
 		"snapshot taken", "snapshot refused", "snapshot came late", "snapshot removed", "held for its snapshot",
 		"refused ClientUnknown", "refused SharedAddress", "refused CephDaemonHost", "refused UnfencedStorage", "refused BarePod",
 	} {
@@ -90,6 +90,9 @@ func (w *world) count(seen map[string]int) {
 		for _, c := range nf.Status.Clients {
 			if c.Scope == v1alpha1.ScopeHost {
 				seen["whole host fenced"]++
+			}
+			if c.Foreign && nf.Status.Phase == v1alpha1.PhaseLifted {
+				seen["foreign entry left"]++
 			}
 		}
 		for _, v := range nf.Status.Volumes {
@@ -218,6 +221,7 @@ func TestEveryFenceOutlivesItsLeader(t *testing.T) {
 func (w *world) heal() {
 	w.tell("---- faults end")
 	w.cephWell()
+	w.removeForeign()
 	for _, m := range w.machines {
 		m.apiLink, m.cephLink, m.ready = true, true, true
 	}

@@ -344,7 +344,9 @@ func (w *world) arrive() {
 		}
 		w.tell("%s comes on the blocklist late", c.address)
 		w.happened["entry came late"]++
-		w.ceph.Tamper(ceph.MustParseAddress(c.address), c.at.Add(c.lasts))
+		if !slices.Contains(w.ceph.Blocklist(), c.address) { // one that stands keeps its end
+			w.ceph.Tamper(ceph.MustParseAddress(c.address), c.at.Add(c.lasts))
+		}
 		w.checkArrived(c.address)
 	}
 }

@@ -141,6 +141,10 @@ func (w *world) checkAdd(address string) {
 		w.broken("S8", "%s goes on the blocklist, and no NodeFence asks for it", address)
 		return
 	}
+	if slices.Contains(w.ceph.Blocklist(), address) {
+		w.broken("S4", "%s is asked for while it stands: Ceph changes nothing, and the end of the entry is not what is thought", address)
+		return
+	}
 	if w.lasts(address, 0) || slices.ContainsFunc(asking, func(nf *v1alpha1.NodeFence) bool { return w.reliedOn(nf, address) || w.wasProven(nf, address) }) {
 		w.happened["entry renewed"]++
 		return
@@ -249,7 +253,7 @@ func (w *world) badNodes(fenced string) (nodes, bad int) {
 		}
 	}
 	for _, va := range list[*storagev1.VolumeAttachment](w.process.cache) {
-		if _, cached := get[*corev1.Node](w.process.cache, "", va.Spec.NodeName); !cached && !names[va.Spec.NodeName] {
+		if !names[va.Spec.NodeName] {
 			names[va.Spec.NodeName] = true
 			bad++
 		}
@@ -281,6 +285,9 @@ func (w *world) checkRemove(address string) {
 	if len(asking) == 0 {
 		w.broken("S3", "%s is removed from the blocklist, and no NodeFence made it", address)
 	}
+	if w.foreign[address] {
+		w.broken("S3", "%s is removed from the blocklist, and it was somebody else's before", address)
+	}
 	for _, nf := range activeFences(asking) {
 		m := w.machine(nf.Spec.NodeName)
 		if m.bootID() != nf.Spec.BootID || nf.Annotations[v1alpha1.AnnotationLift] == nf.Spec.BootID {
@@ -311,9 +318,30 @@ func (w *world) looked(name string) {
 			delete(w.tampered, c.Address)
 		}
 	}
+	w.checkMoved(nf, m)
 	for _, address := range w.relied[nf.UID] {
+		if w.tampered[address] && slices.Contains(w.ceph.Blocklist(), address) {
+			continue // somebody has shortened it: only when it has ended there can be another
+		}
 		if !w.lasts(address, margin) && m.bootID() == nf.Spec.BootID && nf.Annotations[v1alpha1.AnnotationLift] == "" && nf.Status.Times.ClearedAt == nil {
 			w.broken("S4", "%s was looked at, and its entry %s is gone or about to run out", name, address)
 		}
+	}
+}
+
+// checkMoved is S1 for volumes that Kubernetes has moved with no fence: what a NodeFence says to be cut off is, and from then on the
+// mapping has no excuse.
+func (w *world) checkMoved(nf *v1alpha1.NodeFence, m *machine) {
+	for _, v := range nf.Status.Volumes {
+		mp := m.mapped[strings.TrimPrefix(v.PersistentVolume, "pv-")]
+		if v.Phase == v1alpha1.VolumeHeld || v.Phase == v1alpha1.VolumeRefused || mp == nil || mp.excused != movedUnfenced ||
+			m.bootID() != nf.Spec.BootID || !cutOff(v.Clients, mp.client) || w.tampered[mp.client] || w.tampered[host(mp.client)] || nf.Annotations[v1alpha1.AnnotationLift] != "" {
+			continue
+		}
+		if w.accepts(mp.client, mp.image) {
+			w.broken("S1", "%s is %s in %s, while %s may write to it as %s", v.PersistentVolume, v.Phase, nf.Name, m.name, mp.client)
+		}
+		mp.excused = ""
+		w.happened["moved, then cut off"]++
 	}
 }

@@ -58,6 +58,8 @@ type world struct {
 	newest map[string]*mapping
 	// tampered are entries that somebody removed or shortened behind rbd-rescue's back, until it has looked again.
 	tampered map[string]bool
+	// foreign are entries that stand and that somebody else had made before any NodeFence asked for them.
+	foreign map[string]bool
 	// relied are the entries of each NodeFence behind which something is or was released; proven are those that were proven.
 	relied, proven map[types.UID][]string
 	nonces         uint32
@@ -149,7 +151,7 @@ func workloadWith(image string) workload {
 func newWorld(t *rapid.T) *world {
 	w := &world{
 		T: t, clock: clocktesting.NewFakePassiveClock(time.Date(2026, 11, 23, 3, 0, 0, 0, time.UTC)), indexes: indexer{},
-		indexed: map[indexed][]string{}, strips: map[client.Object]client.Object{}, lagging: map[placementGroup][]string{}, workloads: workloads, newest: map[string]*mapping{}, tampered: map[string]bool{}, relied: map[types.UID][]string{}, proven: map[types.UID][]string{}, nonces: 100, happened: map[string]int{},
+		indexed: map[indexed][]string{}, strips: map[client.Object]client.Object{}, lagging: map[placementGroup][]string{}, workloads: workloads, newest: map[string]*mapping{}, tampered: map[string]bool{}, foreign: map[string]bool{}, relied: map[types.UID][]string{}, proven: map[types.UID][]string{}, nonces: 100, happened: map[string]int{},
 	}
 	w.snapshots = snapshots{attached: map[types.UID]time.Time{}, wrote: map[string]time.Time{}, spoiled: map[string]string{}, counted: map[string]bool{}, releasing: map[string]bool{}}
 	w.api = &api{now: w.clock.Now, objects: objects{}}
@@ -295,6 +297,7 @@ func (w *world) remember() {
 // elapse sets the clock.
 func (w *world) elapse(d time.Duration) {
 	w.clock.SetTime(w.now().Add(d))
+	w.forgetForeign()
 	w.arrive()
 	w.arriveSnapshots()
 }

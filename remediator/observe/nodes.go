@@ -66,28 +66,40 @@ func (o *Observer) GoneNodes(ctx context.Context) ([]string, error) {
 	if o.Stores != nil {
 		return o.Stores.goneNodes(), nil
 	}
-	nodes, err := o.eachNode(ctx)
+	nodes, err := o.allNodes(ctx)
 	if err != nil {
 		return nil, err
+	}
+	return o.GoneBeside(ctx, nodes)
+}
+
+// GoneBeside are those that are none of the given nodes, which are all: the cache may not have heard yet that some were deleted.
+func (o *Observer) GoneBeside(ctx context.Context, nodes []*corev1.Node) ([]string, error) {
+	names, err := o.nodesOfRBDVolumes(ctx)
+	if err != nil {
+		return nil, err
+	}
+	there := map[string]bool{}
+	for _, node := range nodes {
+		there[node.Name] = true
+	}
+	return slices.DeleteFunc(names, func(name string) bool { return there[name] }), nil
+}
+
+// nodesOfRBDVolumes are those that RBD volumes are attached to, by name, be there such nodes or not.
+func (o *Observer) nodesOfRBDVolumes(ctx context.Context) ([]string, error) {
+	if o.Stores != nil {
+		return o.Stores.nodesOfRBDVolumes(), nil
 	}
 	attachments, err := o.eachAttachment(ctx)
 	if err != nil {
 		return nil, err
 	}
-	seen := map[string]bool{}
-	for node := range nodes {
-		seen[node.Name] = true
-	}
-	var gone []string
+	var names []string
 	for va := range attachments {
-		for _, name := range nodeOfRBDVolume(va) {
-			if !seen[name] {
-				seen[name] = true
-				gone = append(gone, name)
-			}
-		}
+		names = append(names, nodeOfRBDVolume(va)...)
 	}
-	return gone, nil
+	return distinct(names), nil
 }
 
 // nodes reads what the snapshot says of all nodes: the addresses of the others, and how many are well.

@@ -50,5 +50,11 @@ func TestGoneNodesAreThoseThatRBDVolumesAreAttachedTo(t *testing.T) {
 		if want := []string{"gone"}; !slices.Equal(got, want) {
 			t.Errorf("from %s: got %v, want %v", from, got, want)
 		}
+		if got, err = o.GoneBeside(t.Context(), nil); err != nil {
+			t.Fatal(err)
+		}
+		if want := []string{"gone", "there"}; !slices.Equal(got, want) {
+			t.Errorf("from %s, when the API has no node any more: got %v, want %v", from, got, want)
+		}
 	}
 }

@@ -263,11 +263,19 @@ func (o *Observer) unfencedClaims(ctx context.Context, _ string, s *plan.Snapsho
 	return nil
 }
 
+// unfencedStorage says what a claim's storage is, if it is not known to be fenced with the node's RBD clients; empty if it is. A claim
+// that the cache does not have, or has not seen bound, may be of any storage: it is looked up again in the next look.
 func (o *Observer) unfencedStorage(ctx context.Context, key types.NamespacedName) (string, error) {
-	name, err := o.boundTo(ctx, key)
-	if name == "" || err != nil {
-		return "", err
+	var claim corev1.PersistentVolumeClaim
+	switch err := o.Reader.Get(ctx, key, &claim); {
+	case apierrors.IsNotFound(err):
+		return "not known: no such claim is there, or not yet", nil
+	case err != nil:
+		return "", fmt.Errorf("reading claim %s: %w", key, err)
+	case claim.Spec.VolumeName == "":
+		return "not known: the claim is bound to no PersistentVolume, or not yet", nil
 	}
+	name := claim.Spec.VolumeName
 	var pv corev1.PersistentVolume
 	switch err := o.Reader.Get(ctx, client.ObjectKey{Name: name}, &pv); {
 	case apierrors.IsNotFound(err):

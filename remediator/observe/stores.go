@@ -65,14 +65,13 @@ func nodeOfRBDVolume(va *storagev1.VolumeAttachment) []string {
 }
 
 func (s *Stores) goneNodes() []string {
-	var gone []string
-	for _, name := range s.attachments.ListIndexFuncValues(indexNodeOfRBDVolume) {
-		if !s.nodes.Has(name) {
-			gone = append(gone, name)
-		}
-	}
-	slices.Sort(gone)
-	return gone
+	return slices.DeleteFunc(s.nodesOfRBDVolumes(), func(name string) bool { return s.nodes.Has(name) })
+}
+
+func (s *Stores) nodesOfRBDVolumes() []string {
+	names := s.attachments.ListIndexFuncValues(indexNodeOfRBDVolume)
+	slices.Sort(names)
+	return names
 }
 
 // Each kind's objects, one after the other. Without stores the Reader is asked for all at once.

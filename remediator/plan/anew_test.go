@@ -45,7 +45,7 @@ func listedToo(address string) option {
 	}
 }
 
-const fenceAnew = "add 10.0.0.1:0/43 to the blocklist of cluster c1 for 8760h0m0s"
+const fenceAnew = "add 10.0.0.1:0/43 to the blocklist of cluster c1 for 87600h0m0s"
 
 func TestNextOfAVolumeThatTheFencedBootHasAgain(t *testing.T) {
 	t.Parallel()
@@ -63,7 +63,7 @@ func TestNextOfAVolumeThatTheFencedBootHasAgain(t *testing.T) {
 			snapshot: incident(recovered, mappedAnew, func(s *Snapshot) { s.Volumes[0].Record = recordOf() }),
 			want: effect{
 				Phase: v1alpha1.PhaseRecovered, Fenced: "FenceUnproven", Volume: "Held Waiting",
-				Steps: []string{"add 10.0.0.1:0/0 to the blocklist of cluster c1 for 8760h0m0s"},
+				Steps: []string{"add 10.0.0.1:0/0 to the blocklist of cluster c1 for 87600h0m0s"},
 			},
 		},
 		"S1: fences the whole host, when nothing but an attachment tells": {
@@ -72,7 +72,7 @@ func TestNextOfAVolumeThatTheFencedBootHasAgain(t *testing.T) {
 			}),
 			want: effect{
 				Phase: v1alpha1.PhaseRecovered, Fenced: "FenceUnproven", Volume: "Held Waiting",
-				Steps: []string{"add 10.0.0.1:0/0 to the blocklist of cluster c1 for 8760h0m0s"},
+				Steps: []string{"add 10.0.0.1:0/0 to the blocklist of cluster c1 for 87600h0m0s"},
 			},
 		},
 		"waits while its pod there is not to go": {
@@ -90,7 +90,7 @@ func TestNextOfAVolumeThatTheFencedBootHasAgain(t *testing.T) {
 			}),
 			want: effect{
 				Phase: v1alpha1.PhaseReleasing, Fenced: "FenceUnproven", Volume: "Held Waiting",
-				Steps: []string{"add 10.0.0.1:0/0 to the blocklist of cluster c1 for 8760h0m0s"},
+				Steps: []string{"add 10.0.0.1:0/0 to the blocklist of cluster c1 for 87600h0m0s"},
 			},
 		},
 		"S1: leaves a new pod alone while the node answers": {
@@ -127,7 +127,7 @@ func TestNextOfAVolumeThatTheFencedBootHasAgain(t *testing.T) {
 func TestAReturnThatLeftNoPodIsNotTakenForNone(t *testing.T) {
 	t.Parallel()
 	const detach = "delete VolumeAttachment csi-pv-1-node-a"
-	const fenceHost = "add 10.0.0.1:0/0 to the blocklist of cluster c1 for 8760h0m0s"
+	const fenceHost = "add 10.0.0.1:0/0 to the blocklist of cluster c1 for 87600h0m0s"
 	turned := func(s *Snapshot) {
 		s.Node.Status.Conditions[0].LastTransitionTime = metav1.NewTime(now.Add(10 * time.Second))
 	}

@@ -63,11 +63,19 @@ func clientsOf(s Snapshot, v Volume) (sources, *refusal) {
 	}
 	if !known {
 		hosts, r := hosts(s, v)
-		if r != nil {
-			return clients, r
-		}
 		for _, host := range hosts.addresses {
-			clients.add(host, hosts.from[host])
+			if r == nil {
+				r = protected(s, v, host, clients.from[host] == "person")
+			}
+		}
+		switch {
+		case r == nil:
+			for _, host := range hosts.addresses {
+				clients.add(host, hosts.from[host])
+			}
+		case moved(s, v) && len(clients.addresses) > 0: // nothing is released behind them, and to cut off what is known is better than nothing
+		default:
+			return clients, r
 		}
 	}
 	for _, address := range clients.addresses {
@@ -138,18 +146,20 @@ func liveClients(s Snapshot, v Volume, clients *sources) (live bool, r *refusal)
 }
 
 // belongs tells whether a client that is seen on the image is the node's. One of another node is taken for its own as well,
-// so that protected refuses it by that node's name; on a volume that several nodes may have it is there by right, be it on record yet or not.
+// so that protected refuses it by that node's name; on a volume that several nodes may have, or that Kubernetes has moved, it is there
+// by right, be it on record yet or not.
 func belongs(s Snapshot, v Volume, address ceph.Address, clients *sources) (bool, *refusal) {
+	byRight := v.Shared || moved(s, v)
 	switch {
 	case slices.Contains(s.Clusters[v.ClusterID].Own, address):
 		return false, nil
 	case clients.has(address):
 		return true, nil
 	case s.OtherClients[address] != "":
-		return !v.Shared, nil
+		return !byRight, nil
 	case v.Use.Mirrored && s.Clusters[v.ClusterID].Mirrors[address.IP]:
 		return false, nil // it may be the daemon's alone, so that it does not make the node's known either
-	case v.Shared && s.OtherNodes[address.IP] != "" && !slices.Contains(s.ownAddresses(), address.IP):
+	case byRight && s.OtherNodes[address.IP] != "" && !slices.Contains(s.ownAddresses(), address.IP):
 		return false, nil
 	case !s.ownsAlone(address.IP) && v.Use.Mirrored:
 		return false, &refusal{v1alpha1.ReasonForeignClient, fmt.Sprintf(

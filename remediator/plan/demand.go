@@ -58,9 +58,10 @@ func usersOn(node string, v Volume) []*corev1.Pod {
 
 // HeldBy tells whether the node still holds the volume as Kubernetes sees it: attached, in use, or used by a pod there. One that
 // Kubernetes lets several nodes have is held as long as its NodeFence lists it and has not cut the boot off from it: when
-// Kubernetes has lost its last trace, the boot may still write (S1).
+// Kubernetes has lost its last trace, the boot may still write (S1). So is one that Kubernetes has moved from a node that is gone.
 func HeldBy(s Snapshot, v Volume) bool {
-	return attachmentTo(s.NodeName, v) != nil || inUse(s.Node, v) || len(usersOn(s.NodeName, v)) > 0 || v.Shared && listedAsHeld(s.Fence, v)
+	return attachmentTo(s.NodeName, v) != nil || inUse(s.Node, v) || len(usersOn(s.NodeName, v)) > 0 ||
+		(v.Shared || s.Node == nil && moved(s, v)) && listedAsHeld(s.Fence, v)
 }
 
 func listedAsHeld(nf *v1alpha1.NodeFence, v Volume) bool {

@@ -77,7 +77,7 @@ func TestNextFencesTheHostWhereAHeldVolumeCameBackToTheNode(t *testing.T) {
 		s.Pods, s.Volumes[0].Users = []*corev1.Pod{pod}, []*corev1.Pod{pod}
 	})
 	d := Next(s)
-	if want := "add 10.0.0.1:0/0 to the blocklist of cluster c1 for 8760h0m0s"; !slices.Contains(steps(d.Steps), want) {
+	if want := "add 10.0.0.1:0/0 to the blocklist of cluster c1 for 87600h0m0s"; !slices.Contains(steps(d.Steps), want) {
 		t.Errorf("S1: %v, want %s", steps(d.Steps), want)
 	}
 }
@@ -99,7 +99,7 @@ func TestNextFencesTheHostWhereAClientIsAProcess(t *testing.T) {
 func TestNextFencesTheHostOfANodeThatIsGone(t *testing.T) {
 	t.Parallel()
 	d := Next(incident(func(s *Snapshot) { s.Node, s.Volumes[0].Record.Addresses = nil, []string{"10.0.0.1"} }))
-	if want := "add 10.0.0.1:0/42, 10.0.0.1:0/0 to the blocklist of cluster c1 for 8760h0m0s"; !slices.Contains(steps(d.Steps), want) {
+	if want := "add 10.0.0.1:0/42, 10.0.0.1:0/0 to the blocklist of cluster c1 for 87600h0m0s"; !slices.Contains(steps(d.Steps), want) {
 		t.Errorf("S1: %v, want %s", steps(d.Steps), want)
 	}
 }

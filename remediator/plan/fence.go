@@ -52,7 +52,11 @@ func (d *draft) applyJudgement(entry *v1alpha1.FencedVolume, v Volume, j judgeme
 	case j.refused != nil && j.refused.reason == v1alpha1.ReasonCephUnreachable: // not a verdict: what is settled stays
 		entry.Phase, entry.Reason, entry.Message = v1alpha1.VolumeHeld, j.refused.reason, j.refused.message
 	case j.refused != nil:
-		if entry.Phase != v1alpha1.VolumeRefused || entry.Reason != j.refused.reason {
+		switch {
+		case entry.Phase == v1alpha1.VolumeRefused && entry.Reason == j.refused.reason:
+		case moved(d.s, v):
+			d.tellMovedUnfenced(v, *j.refused)
+		default:
 			d.announceVolume(v.Volume, warning, v1alpha1.ReasonVolumeRefused, "Release", fmt.Sprintf(
 				"Claim %s stays with failed node %s (%s): %s.", v.Claim, d.s.NodeName, j.refused.reason, j.refused.message))
 		}
@@ -141,6 +145,7 @@ func (d *draft) settleClients(began bool) {
 			if err == nil && !known {
 				d.status.Clients = append(d.status.Clients, v1alpha1.FencedClient{
 					ClusterID: v.ClusterID, Address: text, Scope: scopeOf(address), Source: d.from[clientKey{v.ClusterID, address}],
+					Foreign: foreign(d.s, v.ClusterID, address),
 				})
 			}
 		}
@@ -164,42 +169,44 @@ func (d *draft) why() string {
 	return "a person asked for it"
 }
 
-// writeEntries adds or renews blocklist entries and notes how long they last.
+// writeEntries adds blocklist entries, also again, and notes how long they last.
 func (d *draft) writeEntries(state nodeState, began bool) {
 	for _, step := range entriesToWrite(d.s, d.status, state.acts()) {
 		d.steps = append(d.steps, step)
 		d.noteAsked(step)
 		d.look(immediately)
 	}
-	renewed := false
+	gone := false
 	for i := range d.status.Clients {
 		c := &d.status.Clients[i]
 		cluster := d.s.Clusters[c.ClusterID]
 		if cluster.Error != nil {
 			continue
 		}
+		stood := c.Until != nil
 		c.Until = nil
 		address, err := ceph.ParseAddress(c.Address)
 		if err != nil {
 			continue
 		}
-		if expiry, ok := cluster.Map.Blocklist[address]; ok {
-			until := metav1.NewTime(expiry)
-			c.Until = &until
-			if listed(cluster, address, d.s.Now.Add(entryTTL/2)) {
-				d.noteArrived(c)
-			}
+		expiry, stands := cluster.Map.Blocklist[address]
+		c.Foreign = c.Foreign && foreign(d.s, c.ClusterID, address)
+		gone = gone || c.Kept && stood && !stands
+		if stands {
+			c.Until = new(metav1.NewTime(expiry))
 		}
-		if c.Epoch > 0 && !listed(cluster, address, d.s.Now.Add(entryTTL/2)) {
-			renewed = true
+		if listed(cluster, address, d.s.Now.Add(expiryMargin)) {
+			d.noteArrived(c)
+			continue
 		}
-		if !listed(cluster, address, d.s.Now.Add(expiryMargin)) {
-			c.Epoch = 0 // proven no longer
+		c.Epoch = 0 // proven no longer
+		if stands {
+			d.tellEndsTooSoon(*c, expiry)
 		}
 	}
-	if began && renewed {
+	if began && gone {
 		d.announceFence(normal, v1alpha1.ReasonFenceRenewed, "Renew", fmt.Sprintf(
-			"Renewing the blocklist entries of node %s: they were gone, or past half of their time.", d.s.NodeName))
+			"Writing blocklist entries of node %s again: they were gone.", d.s.NodeName))
 	}
 }
 

@@ -183,7 +183,7 @@ func TestUnprovenAsksCephAnew(t *testing.T) {
 		"the entry is gone": {says(func(c *Cluster) { c.Map.Blocklist = nil }), "not on the blocklist"},
 		"the entry runs out": {says(func(c *Cluster) {
 			c.Map.Blocklist = map[ceph.Address]time.Time{ceph.MustParseAddress(deadClient): now.Add(time.Minute)}
-		}), "not on the blocklist"},
+		}), "too soon to rely on"},
 		"a placement group lags":    {says(func(c *Cluster) { c.Barrier, c.Proven, c.BarrierError = 0, nil, errors.New("pg 1.2 does not answer") }), "pg 1.2"},
 		"Ceph does not answer":      {Cluster{Known: true, Error: errors.New("timed out")}, "timed out"},
 		"no barrier was asked for":  {says(func(c *Cluster) { c.Barrier, c.Proven = 0, nil }), "not every OSD"},

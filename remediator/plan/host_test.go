@@ -61,7 +61,7 @@ func TestNextChoosesTheScope(t *testing.T) {
 			}),
 			want: effect{
 				Phase: v1alpha1.PhaseFencing, Fenced: "FenceUnproven", Volume: "Held Waiting", Events: []string{"NodeFence FenceStarted"},
-				Steps: []string{"add 10.0.0.1:0/42, 10.0.0.1:0/0 to the blocklist of cluster c1 for 8760h0m0s"},
+				Steps: []string{"add 10.0.0.1:0/42, 10.0.0.1:0/0 to the blocklist of cluster c1 for 87600h0m0s"},
 			},
 		},
 		"the whole host that a person names, though another node may be there": {

@@ -19,7 +19,7 @@ func overridden(nf *v1alpha1.NodeFence) bool {
 
 // lift ends an incident whose boot is proven over, or over by a person's word, or whose clients are proven to have ended (S3): remove the entries, see that they are
 // gone, remove the taint, see that it is gone, and only then call it lifted. Only entries that this incident asked for are
-// removed. The proof is kept: a new boot that fails meanwhile must not have the entries of the old one written again (S2).
+// removed, and none that was there before. The proof is kept: a new boot that fails meanwhile must not have the entries of the old one written again (S2).
 func (d *draft) lift(state nodeState) {
 	if state == nodeRebooted && d.status.Times.OverAt == nil {
 		d.status.Times.OverAt = d.now()
@@ -63,11 +63,15 @@ func (d *draft) lift(state nodeState) {
 	d.status.Phase = v1alpha1.PhaseLifted
 	d.status.Times.LiftedAt = d.now()
 	for i := range d.status.Clients {
-		d.status.Clients[i].Until = nil
-		d.status.Clients[i].Epoch = 0
+		c := &d.status.Clients[i]
+		c.Epoch = 0
+		if !c.Foreign {
+			c.Until = nil
+		}
 	}
 	if d.status.Times.OverAt == nil && d.status.Times.ClearedAt == nil {
 		d.tellOverride(because)
+		d.tellLeft()
 		return
 	}
 	d.say(fmt.Sprintf("Lifted: %s, its old Ceph clients are gone for good", because))
@@ -79,6 +83,7 @@ func (d *draft) lift(state nodeState) {
 	}
 	d.announceNode(normal, v1alpha1.ReasonFenceLifted, "Lift", fmt.Sprintf(
 		"Lifted the fence of node %s: %s, %s. Its blocklist entries and its taint are removed.", d.s.NodeName, because, over))
+	d.tellLeft()
 }
 
 // tellOverride puts a person's word on record, with what it risks (facts/krbd.md: a stale mapping writes again, and shows no
@@ -107,8 +112,7 @@ func (d *draft) inDoubt() time.Duration {
 
 func (d *draft) isListed(c v1alpha1.FencedClient) bool {
 	address, err := ceph.ParseAddress(c.Address)
-	_, is := d.s.Clusters[c.ClusterID].Map.Blocklist[address]
-	return err == nil && is
+	return err == nil && stands(d.s.Clusters[c.ClusterID], address)
 }
 
 // removeEntries takes the incident's entries out of the blocklist, but for those that another active incident needs, and tells
@@ -120,7 +124,7 @@ func (d *draft) removeEntries(state nodeState) bool {
 	for i := range d.status.Clients {
 		c := &d.status.Clients[i]
 		address, err := ceph.ParseAddress(c.Address)
-		if err == nil && d.isListed(*c) && NeededBy(needing, c.Address) == "" && removalInDoubt(*c, d.s.Now) == 0 {
+		if err == nil && !c.Foreign && d.isListed(*c) && NeededBy(needing, c.Address) == "" && removalInDoubt(*c, d.s.Now) == 0 {
 			listed[c.ClusterID] = append(listed[c.ClusterID], address)
 			c.RemovalAskedAt = d.now()
 		}

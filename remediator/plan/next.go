@@ -28,7 +28,7 @@ type Decision struct {
 //   - the node is Ready with the boot that was cut off, and says itself that no mapping of the fenced clients is left: lift (S3)
 //   - nothing came of it yet, and the node is Ready again: cancelled, nothing was done
 //   - the failed node holds volumes that are wanted: settle their clients, or refuse (S2, S6), and ask for their entries
-//   - entries that are missing or half-way to their end: write them (S4)
+//   - entries that are missing: write them (S4)
 //   - volumes whose clients are proven to be cut off, while nothing is heard of the node: release (S1)
 //   - volumes that were released: follow them until they run elsewhere
 func Next(s Snapshot) Decision {
@@ -62,7 +62,7 @@ func (d *draft) neverListed() bool {
 	for _, c := range d.status.Clients {
 		cluster := d.s.Clusters[c.ClusterID]
 		address, err := ceph.ParseAddress(c.Address)
-		if cluster.Error != nil || !cluster.Known || err != nil || c.Until != nil || inDoubt(c, d.s.Now) > 0 || listed(cluster, address, d.s.Now) {
+		if cluster.Error != nil || !cluster.Known || err != nil || c.Until != nil || inDoubt(c, d.s.Now) > 0 || stands(cluster, address) {
 			return false
 		}
 	}
@@ -121,7 +121,7 @@ func (d *draft) carryOn(state nodeState) {
 	proof, missing := verify(d.s, d.status.Clients)
 	d.recordProof(proof)
 	if state.acts() {
-		d.beginRelease(proof)
+		d.beginRelease(proof, missing)
 	}
 	if state.acts() || sameBoot(d.s) { // what was begun is finished, also when the kubelet answers again
 		d.steps = append(d.steps, release(proof, d.s, d.status.Volumes)...)

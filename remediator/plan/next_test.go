@@ -43,7 +43,7 @@ func effectOf(d Decision) effect {
 
 const (
 	taint   = "taint node node-a"
-	fence   = "add 10.0.0.1:0/42 to the blocklist of cluster c1 for 8760h0m0s"
+	fence   = "add 10.0.0.1:0/42 to the blocklist of cluster c1 for 87600h0m0s"
 	clear1  = "clear kubernetes.io/csi/rbd.csi.ceph.com^pv-1 from volumesInUse of node node-a"
 	delete1 = "force-delete pod shop/db-0"
 )
@@ -79,7 +79,7 @@ var started = []string{"NodeFence FenceStarted", "Node FenceStarted"}
 func fencingWith(entries string) effect {
 	return effect{
 		Phase: v1alpha1.PhaseFencing, Fenced: "FenceUnproven", Volume: "Held Waiting",
-		Steps: []string{taint, "add " + entries + " to the blocklist of cluster c1 for 8760h0m0s"}, Events: started,
+		Steps: []string{taint, "add " + entries + " to the blocklist of cluster c1 for 87600h0m0s"}, Events: started,
 	}
 }
 
@@ -110,9 +110,12 @@ func TestNext(t *testing.T) {
 			snapshot: incident(fencing, listedFor(entryTTL), barrierAt(9)),
 			want:     effect{Phase: v1alpha1.PhaseFencing, Fenced: "FenceUnproven", Volume: "Held Waiting", Steps: []string{taint}},
 		},
-		"S1: releases nothing behind an entry that runs out soon, and renews it": {
-			snapshot: incident(fencing, listedFor(time.Minute), barrierAt(10)),
-			want:     effect{Phase: v1alpha1.PhaseFencing, Fenced: "FenceUnproven", Volume: "Held Waiting", Steps: []string{taint, fence}},
+		"S1: releases nothing behind an entry that ends within a year, and does not ask for it: Ceph would change nothing": {
+			snapshot: incident(fencing, listedFor(364*24*time.Hour), barrierAt(10)),
+			want: effect{
+				Phase: v1alpha1.PhaseFencing, Fenced: "FenceUnproven", Volume: "Held Waiting", Steps: []string{taint},
+				Events: []string{"NodeFence FenceUnproven", "Node FenceUnproven"},
+			},
 		},
 		"S1: releases once the fence is proven": {
 			snapshot: incident(proven),
@@ -218,7 +221,7 @@ func TestNext(t *testing.T) {
 			}),
 			want: effect{
 				Phase: v1alpha1.PhaseFencing, Fenced: "FenceUnproven", Volume: "Held Waiting", Events: []string{"NodeFence NeighboursCutOff"},
-				Steps: []string{"add 10.0.0.1:0/0 to the blocklist of cluster c1 for 8760h0m0s"},
+				Steps: []string{"add 10.0.0.1:0/0 to the blocklist of cluster c1 for 87600h0m0s"},
 			},
 		},
 		"ends the release of a volume whose PersistentVolume was deleted": {
@@ -280,12 +283,25 @@ func TestNext(t *testing.T) {
 				Events: []string{"NodeFence FenceRenewed", "NodeFence VolumeReleased", "PersistentVolumeClaim VolumeReleased"},
 			},
 		},
-		"S4: renews an entry at half of its time": {
-			snapshot: incident(released, listedFor(entryTTL/2-time.Hour)),
+		"S4: leaves an entry alone for nine of its ten years": {
+			snapshot: incident(released, listedFor(366*24*time.Hour)),
 			want: effect{
 				Phase: v1alpha1.PhaseRecovered, Fenced: "NodeFenced", Volume: "Released",
-				Steps:  []string{fence},
-				Events: []string{"NodeFence FenceRenewed", "NodeFence VolumeReleased", "PersistentVolumeClaim VolumeReleased"},
+				Events: []string{"NodeFence VolumeReleased", "PersistentVolumeClaim VolumeReleased"},
+			},
+		},
+		"S4: says that an entry which somebody has shortened is not to be relied on any more": {
+			snapshot: incident(released, listedFor(time.Hour)),
+			want: effect{
+				Phase: v1alpha1.PhaseReleasing, Fenced: "FenceUnproven", Volume: "Released",
+				Events: []string{"NodeFence FenceUnproven", "Node FenceUnproven", "NodeFence VolumeReleased", "PersistentVolumeClaim VolumeReleased"},
+			},
+		},
+		"S4: does not ask for an entry that is over and that Ceph has not dropped yet": {
+			snapshot: incident(released, listedFor(-time.Second)),
+			want: effect{
+				Phase: v1alpha1.PhaseReleasing, Fenced: "FenceUnproven", Volume: "Released",
+				Events: []string{"NodeFence FenceUnproven", "Node FenceUnproven", "NodeFence VolumeReleased", "PersistentVolumeClaim VolumeReleased"},
 			},
 		},
 		"S2: refuses when nothing tells the client": {
@@ -516,5 +532,48 @@ func TestEventsOfANodeFenceAreToldApartByTheirClaim(t *testing.T) {
 	}
 	if len(related) != 2 {
 		t.Errorf("the NodeFence tells %v", related)
+	}
+}
+
+// Both were proven and are on their way; then one of them is refused, so that their pod stays, and the other with it.
+func TestNextSaysWhichOtherVolumeKeepsAPod(t *testing.T) {
+	t.Parallel()
+	both := func(s *Snapshot) {
+		wal := heldVolume("pv-2", "wal", "wal", s.Pods[0])
+		s.Pods[0].Spec.Volumes = append(s.Pods[0].Spec.Volumes, claimVolume("wal"))
+		s.Volumes = append(s.Volumes, wal)
+	}
+	first := incident(both)
+	s := incident(both, listedFor(entryTTL), barrierAt(10), taintedNode, func(s *Snapshot) { s.Fence.Status = Next(first).Status })
+	s.Fence.Status = Next(s).Status
+	for name, test := range map[string]struct {
+		mate         v1alpha1.FencedVolume
+		reason, want string
+		events       []string
+	}{
+		"refused": {
+			v1alpha1.FencedVolume{Phase: v1alpha1.VolumeRefused, Reason: "ForeignClient", Message: "image rbd/wal is also open at 10.9.9.9:0/1"}, "ForeignClient",
+			"pod shop/db-0 also uses claim shop/wal, which is refused (ForeignClient): image rbd/wal is also open at 10.9.9.9:0/1",
+			[]string{"NodeFence VolumeRefused", "PersistentVolumeClaim VolumeRefused"},
+		},
+		"waiting": {
+			v1alpha1.FencedVolume{Phase: v1alpha1.VolumeHeld, Reason: "Waiting", Message: "waits for the proof of the fence"}, "",
+			"pod shop/db-0 also uses claim shop/wal, which is not released yet: waits for the proof of the fence", nil,
+		},
+		"on its way as well": {v1alpha1.FencedVolume{Phase: v1alpha1.VolumeReleasing}, "", "", nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			test.mate.PersistentVolume, test.mate.Claim = "pv-2", "shop/wal"
+			d := newDraft(s)
+			d.status.Volumes[1] = test.mate
+			d.followVolumes()
+			if got := d.status.Volumes[0]; got.Phase != v1alpha1.VolumeReleasing || got.Reason != test.reason || got.Message != test.want {
+				t.Errorf("got %s %q: %q, want %q", got.Phase, got.Reason, got.Message, test.want)
+			}
+			if diff := cmp.Diff(test.events, reasons(d.events)); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
 	}
 }

@@ -2,6 +2,7 @@ package plan
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -11,7 +12,7 @@ import (
 )
 
 // beginRelease moves the wanted volumes whose clients are proven to be cut off on to their release.
-func (d *draft) beginRelease(proof verified) {
+func (d *draft) beginRelease(proof verified, missing map[string]refusal) {
 	for i := range d.status.Volumes {
 		entry := &d.status.Volumes[i]
 		v, ok := d.s.volume(entry.PersistentVolume)
@@ -19,6 +20,9 @@ func (d *draft) beginRelease(proof verified) {
 			continue
 		}
 		if !proof.covers(v, entry.Clients) {
+			if why, is := missing[v.ClusterID]; is {
+				entry.Message = "waits for the proof of the fence: " + why.message
+			}
 			if len(settledClients(d.s, v)) == 0 {
 				d.look(immediately) // only from now on are its pools asked
 			}
@@ -88,16 +92,40 @@ func (d *draft) tellHindrance(entry *v1alpha1.FencedVolume, v Volume) {
 		entry.Message = fmt.Sprintf("namespace %s is not in mode rescue any more, so that nothing more is done (S6)", v.Claim.Namespace)
 		return
 	}
-	for _, pod := range usersOn(d.s.NodeName, v) {
-		if r := podRefusal(d.s, pod); r != nil {
-			entry.Reason, entry.Message = r.reason, r.message
-			if r.reason != before {
-				d.announceVolume(v.Volume, warning, v1alpha1.ReasonVolumeRefused, "Release", fmt.Sprintf(
-					"Claim %s does not get away from failed node %s (%s): %s.", v.Claim, d.s.NodeName, r.reason, r.message))
-			}
-			return
+	r := hindrance(d.s, d.status.Volumes, v)
+	if r == nil {
+		return
+	}
+	entry.Reason, entry.Message = r.reason, r.message
+	if r.reason != "" && r.reason != before {
+		d.announceVolume(v.Volume, warning, v1alpha1.ReasonVolumeRefused, "Release", fmt.Sprintf(
+			"Claim %s does not get away from failed node %s (%s): %s.", v.Claim, d.s.NodeName, r.reason, r.message))
+	}
+}
+
+// hindrance is why a pod of the node keeps a volume that is being released; nil for none. A pod goes only whole: it may not be
+// deleted itself, or another volume of it is not released. Where that one only waits, there is no reason, and nothing to announce.
+func hindrance(s Snapshot, volumes []v1alpha1.FencedVolume, v Volume) *refusal {
+	users := usersOn(s.NodeName, v)
+	for _, pod := range users {
+		if r := podRefusal(s, pod); r != nil {
+			return r
 		}
 	}
+	for _, pod := range users {
+		for _, mate := range heldVolumes(s, pod) {
+			at := slices.IndexFunc(volumes, func(e v1alpha1.FencedVolume) bool { return e.PersistentVolume == mate.Name })
+			if mate.Name == v.Name || at < 0 || volumes[at].Phase == v1alpha1.VolumeReleasing {
+				continue
+			}
+			sentence := fmt.Sprintf("pod %s/%s also uses claim %s, which", pod.Namespace, pod.Name, mate.Claim)
+			if volumes[at].Phase == v1alpha1.VolumeRefused {
+				return &refusal{volumes[at].Reason, fmt.Sprintf("%s is refused (%s): %s", sentence, volumes[at].Reason, volumes[at].Message)}
+			}
+			return &refusal{"", fmt.Sprintf("%s is not released yet: %s", sentence, volumes[at].Message)}
+		}
+	}
+	return nil
 }
 
 // sharedElsewhere is another node on which a pod runs with a ReadWriteMany volume, once no pod waits for it any more: others
@@ -345,9 +373,7 @@ func (d *draft) nextLook(t tally, proven bool) time.Duration {
 		return min(max(age/4, 100*time.Millisecond), 15*time.Second)
 	case t.releasing > 0:
 		return 2 * time.Second
-	case t.recovering > 0: // the next node may break an exclusive lock of the old one, which gives its entry a new, short end
-		return 5 * time.Second
-	case t.refused > 0:
+	case t.recovering > 0 || t.refused > 0:
 		return 15 * time.Second
 	default:
 		return time.Minute

@@ -10,8 +10,9 @@ import (
 	"github.com/rbd-rescue/rbd-rescue/ceph"
 )
 
-// entryTTL is how long an entry lives if nobody renews it: if rbd-rescue is gone, the fence must outlive it (S4).
-const entryTTL = 365 * 24 * time.Hour
+// entryTTL is how long an entry lives: it must outlive the boot that it cuts off, be rbd-rescue there or not (S4). Ceph never gives
+// an entry that stands another end (e2e/lab/ceph, TestReleases), so that none can be renewed. Ceph counts seconds in 32 bits, until 2106.
+const entryTTL = 10 * 365 * 24 * time.Hour
 
 // ReliedOn tells whether the fence was proven whole once, or something was released behind a part of it, as behind one of two
 // clusters: from then on its entries must stay, whatever the node does (S4).
@@ -21,21 +22,21 @@ func ReliedOn(status v1alpha1.NodeFenceStatus) bool {
 	})
 }
 
-// entriesToWrite are the clients whose entry is not in the blocklist or has lived half its time, by cluster (S4). A
-// cluster that does not answer has none: it is tried again when it answers.
+// entriesToWrite are the clients whose entry is not in the blocklist, by cluster (S4). One that stands is never asked for, however
+// soon it ends: Ceph would change nothing. A cluster that does not answer has none: it is tried again when it answers.
 //
-// An entry that stands or must be kept is renewed whatever the node does. Any other is a first one: it is written only while the
+// An entry that must be kept is written again whatever the node does. Any other is a first one: it is written only while the
 // node is to be fenced and a volume that it holds needs the entry, as this very look has it (S2, S6).
 func entriesToWrite(s Snapshot, status v1alpha1.NodeFenceStatus, acts bool) []AddToBlocklist {
 	var steps []AddToBlocklist
 	for _, c := range status.Clients {
 		cluster := s.Clusters[c.ClusterID]
 		address, err := ceph.ParseAddress(c.Address)
-		if err != nil || !cluster.Known || cluster.Error != nil || listed(cluster, address, s.Now.Add(entryTTL/2)) {
+		if err != nil || !cluster.Known || cluster.Error != nil || stands(cluster, address) {
 			continue
 		}
 		first := acts && wantedBy(status, c)
-		if !c.Kept && !first && !listed(cluster, address, s.Now) {
+		if !c.Kept && !first {
 			continue
 		}
 		at := slices.IndexFunc(steps, func(step AddToBlocklist) bool { return step.ClusterID == c.ClusterID })
@@ -138,7 +139,6 @@ func (d *draft) forgetUnwanted() {
 	d.status.Clients = slices.DeleteFunc(d.status.Clients, func(c v1alpha1.FencedClient) bool {
 		cluster := d.s.Clusters[c.ClusterID]
 		address, err := ceph.ParseAddress(c.Address)
-		_, stands := cluster.Map.Blocklist[address]
-		return err == nil && cluster.Known && cluster.Error == nil && !stands && !c.Kept && !wantedBy(d.status, c) && inDoubt(c, d.s.Now) == 0
+		return err == nil && cluster.Known && cluster.Error == nil && !stands(cluster, address) && !c.Kept && !wantedBy(d.status, c) && inDoubt(c, d.s.Now) == 0
 	})
 }

@@ -19,7 +19,7 @@ type Step interface {
 	step()
 }
 
-// AddToBlocklist cuts clients off, or extends their entries (S4).
+// AddToBlocklist cuts clients off that have no entry.
 type AddToBlocklist struct {
 	ClusterID string
 	Clients   []ceph.Address

@@ -7,8 +7,7 @@ import (
 	"github.com/rbd-rescue/rbd-rescue/ceph"
 )
 
-// longLived entries are not Ceph's own (an hour, or a day for a manager), but may be rbd-rescue's: they are renewed half-way
-// through a year, and what nobody renews any more is found within months.
+// longLived entries are not Ceph's own (an hour, or a day for a manager), but may be rbd-rescue's.
 const longLived = 30 * 24 * time.Hour
 
 // UnknownEntries are the long-lived entries that no active NodeFence lists, in no order.

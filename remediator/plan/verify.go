@@ -8,8 +8,9 @@ import (
 	"github.com/rbd-rescue/rbd-rescue/ceph"
 )
 
-// expiryMargin is how long an entry must at least have left when something is released behind it.
-const expiryMargin = time.Hour
+// expiryMargin is how long an entry must at least have left to prove anything. Nobody can make it longer without a moment in which
+// the client may write, so that it has to last while the machine is found, rebooted or scrapped.
+const expiryMargin = 365 * 24 * time.Hour
 
 // verified is the proof that clients are cut off. Only verify makes one, and release takes nothing else (S1).
 type verified struct {
@@ -44,8 +45,12 @@ func verify(s Snapshot, clients []v1alpha1.FencedClient) (verified, map[string]r
 			missing[c.ClusterID] = refusal{v1alpha1.ReasonFenceUnproven, err.Error()}
 		case cluster.Error != nil:
 			missing[c.ClusterID] = refusal{v1alpha1.ReasonCephUnreachable, cluster.Error.Error()}
+		case !stands(cluster, address):
+			if _, told := missing[c.ClusterID]; !told { // it comes by itself; what another entry waits for may not
+				missing[c.ClusterID] = refusal{v1alpha1.ReasonFenceUnproven, fmt.Sprintf("%s is not on the blocklist yet", address)}
+			}
 		case !listed(cluster, address, s.Now.Add(expiryMargin)):
-			missing[c.ClusterID] = refusal{v1alpha1.ReasonFenceUnproven, fmt.Sprintf("%s is not on the blocklist yet", address)}
+			missing[c.ClusterID] = refusal{v1alpha1.ReasonFenceUnproven, endsTooSoon(s, c, cluster.Map.Blocklist[address])}
 		case mayBeRemoved(s.Fence, s.OtherFences, c.Address, s.Now):
 			missing[c.ClusterID] = refusal{v1alpha1.ReasonFenceUnproven, fmt.Sprintf(
 				"Ceph was asked to remove %s from the blocklist within the last minute, and may still do so", address)}
@@ -117,6 +122,12 @@ func watching(v Volume, addresses []string) string {
 
 func (p verified) epoch(clusterID string, address ceph.Address) uint32 {
 	return p.epochs[clientKey{clusterID, address}]
+}
+
+// stands tells whether the blocklist has an entry of the client, whenever it ends: one that is over stays until Ceph drops it.
+func stands(cluster Cluster, address ceph.Address) bool {
+	_, is := cluster.Map.Blocklist[address]
+	return is
 }
 
 // listed tells whether the blocklist holds the client until at least the given time.

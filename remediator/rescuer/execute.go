@@ -122,7 +122,7 @@ func (c *Controller) mayBegin(ctx context.Context, nf *v1alpha1.NodeFence, judge
 	if !nf.Spec.Automatic || plan.ReliedOn(nf.Status) {
 		return true, nil
 	}
-	gone, err := c.Observer.GoneNodes(ctx)
+	gone, err := c.Observer.GoneBeside(ctx, nodes)
 	if err != nil {
 		return false, err
 	}

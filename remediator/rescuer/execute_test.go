@@ -28,6 +28,7 @@ import (
 	"github.com/rbd-rescue/rbd-rescue/api/v1alpha1"
 	"github.com/rbd-rescue/rbd-rescue/ceph"
 	"github.com/rbd-rescue/rbd-rescue/remediator/announce"
+	"github.com/rbd-rescue/rbd-rescue/remediator/observe"
 	"github.com/rbd-rescue/rbd-rescue/remediator/plan"
 )
 
@@ -418,6 +419,46 @@ func TestNoEntryIsWrittenForAnAddressThatAnotherNodeHasByNow(t *testing.T) {
 			c, _ := executor(interceptor.Funcs{}, mine, other)
 			nf := &v1alpha1.NodeFence{Spec: v1alpha1.NodeFenceSpec{NodeName: mine.Name}}
 			got, err := c.stillRight(t.Context(), nf, mine, []plan.Step{plan.AddToBlocklist{ClusterID: "c1", Clients: []ceph.Address{test.address}}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if written := len(got) > 0; written != test.written {
+				t.Errorf("written: %v", written)
+			}
+		})
+	}
+}
+
+// S7: a person, or a cloud, has deleted nodes in numbers, and the cache has them yet, Ready: by its word none is gone, and by the
+// API's none is failed.
+func TestNodesThatWereDeletedInNumbersOpenTheBreaker(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		deleted int
+		written bool
+	}{"one of many": {1, true}, "half of them": {4, false}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var nodes, attachments []client.Object
+			for i := range 8 {
+				node := booted("uid", "boot-9", corev1.ConditionTrue)
+				node.Name, node.UID = fmt.Sprintf("node-%d", i), types.UID(fmt.Sprint(i))
+				nodes = append(nodes, node)
+				attachments = append(attachments, &storagev1.VolumeAttachment{
+					ObjectMeta: metav1.ObjectMeta{Name: node.Name},
+					Spec: storagev1.VolumeAttachmentSpec{
+						Attacher: "rbd.csi.ceph.com", NodeName: node.Name, Source: storagev1.VolumeAttachmentSource{PersistentVolumeName: new("pv-" + node.Name)},
+					},
+					Status: storagev1.VolumeAttachmentStatus{Attached: true},
+				})
+			}
+			c, _ := executor(interceptor.Funcs{}, nodes[test.deleted:]...)
+			clock := clocktesting.NewFakePassiveClock(now)
+			c.Observer = &observe.Observer{
+				Reader: fake.NewClientBuilder().WithObjects(append(attachments, nodes...)...).Build(), Live: c.Live, Clock: clock, Settings: plan.DefaultSettings(),
+			}
+			nf := &v1alpha1.NodeFence{Spec: v1alpha1.NodeFenceSpec{NodeName: "node-0", Automatic: true}}
+			got, err := c.stillRight(t.Context(), nf, nil, []plan.Step{plan.AddToBlocklist{ClusterID: "c1", Clients: []ceph.Address{ceph.MustParseAddress(deadClient)}}})
 			if err != nil {
 				t.Fatal(err)
 			}

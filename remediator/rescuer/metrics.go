@@ -29,7 +29,7 @@ var (
 
 	entryExpiry = prometheus.NewGaugeVec(prometheus.GaugeOpts{
 		Name: v1alpha1.MetricPrefix + "_fence_expiry_timestamp_seconds",
-		Help: "When the blocklist entry of an active NodeFence that ends first would end, as Unix time; it is renewed half-way.",
+		Help: "When the first blocklist entry ends that an active NodeFence relies on, as Unix time.",
 	}, []string{"nodefence"})
 
 	refusedVolumes = prometheus.NewGaugeVec(prometheus.GaugeOpts{
@@ -120,7 +120,7 @@ func measureConditions(nf *v1alpha1.NodeFence) {
 func measureExpiry(nf *v1alpha1.NodeFence) {
 	var first time.Time
 	for _, c := range nf.Status.Clients {
-		if c.Until != nil && (first.IsZero() || c.Until.Time.Before(first)) {
+		if c.Kept && c.Until != nil && (first.IsZero() || c.Until.Time.Before(first)) {
 			first = c.Until.Time
 		}
 	}

@@ -47,7 +47,9 @@ func TestTheStateOfANodeFenceIsMeasuredUntilItsEnd(t *testing.T) {
 		return &v1alpha1.NodeFence{
 			ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: v1alpha1.NodeFenceSpec{NodeName: "node-a"},
 			Status: v1alpha1.NodeFenceStatus{Phase: phase, Conditions: conditions, Clients: []v1alpha1.FencedClient{
-				{Address: "10.0.0.1:0/1", Until: new(metav1.NewTime(time.Unix(2000, 0)))}, {Address: "10.0.0.1:0/2", Until: new(metav1.NewTime(time.Unix(1000, 0)))},
+				{Address: "10.0.0.1:0/1", Kept: true, Until: new(metav1.NewTime(time.Unix(2000, 0)))},
+				{Address: "10.0.0.1:0/2", Kept: true, Until: new(metav1.NewTime(time.Unix(1000, 0)))},
+				{Address: "10.0.0.1:0/3", Until: new(metav1.NewTime(time.Unix(500, 0)))}, // somebody else's, which nothing relies on
 			}},
 		}
 	}

@@ -84,7 +84,7 @@ func (m mutation) try(root string) (noticed string, err error) {
 		return "", err
 	}
 	for _, tests := range [][]string{
-		{"./volume", "./ceph", "./remediator/plan", "./remediator/recorder", "./remediator/rescuer", "./remediator/retention", "./remediator/flagger", "./node"},
+		{"./volume", "./ceph", "./remediator/plan", "./remediator/observe", "./remediator/recorder", "./remediator/rescuer", "./remediator/retention", "./remediator/flagger", "./node"},
 		{"./remediator/history", "-rapid.checks=300", "-rapid.steps=100", "-rapid.shrinktime=0s"}, // slower, so only for what the others let pass
 	} {
 		if noticed, err = test(root, append([]string{"-vet=off", "-overlay", overlayFile}, tests...)); noticed != "" || err != nil {

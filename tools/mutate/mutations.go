@@ -179,8 +179,44 @@ var mutations = []mutation{
 		"case !s.Fence.Active():\n", "case !s.Fence.Active() || s.Fence.DeletionTimestamp != nil:\n",
 	},
 	{
-		"S4", "entries are not renewed", plan + "renew.go",
-		"|| listed(cluster, address, s.Now.Add(entryTTL/2)) {", "|| listed(cluster, address, s.Now) {",
+		"S4", "an entry that stands is asked for, as if that changed its end", plan + "renew.go",
+		"|| stands(cluster, address) {", "|| listed(cluster, address, s.Now.Add(expiryMargin)) {",
+	},
+	{
+		"S1", "a moved volume whose new node has it open is given up", plan + "clients.go",
+		"byRight := v.Shared || moved(s, v)", "byRight := v.Shared",
+	},
+	{
+		"S1", "a moved volume of a node that is gone is forgotten", plan + "demand.go",
+		"(v.Shared || s.Node == nil && moved(s, v)) &&", "v.Shared &&",
+	},
+	{
+		"S4", "an entry that ends within a month is a proof", plan + "verify.go",
+		"const expiryMargin = 365 * 24 * time.Hour", "const expiryMargin = 30 * 24 * time.Hour",
+	},
+	{
+		"S3", "an entry that was there before is taken for the incident's own", plan + "foreign.go",
+		"return stands(s.Clusters[clusterID], address) &&", "return false && stands(s.Clusters[clusterID], address) &&",
+	},
+	{
+		"S3", "a lift removes an entry that is somebody else's", plan + "lift.go",
+		"err == nil && !c.Foreign && d.isListed(*c)", "err == nil && d.isListed(*c)",
+	},
+	{
+		"S9", "an entry that was written again stays somebody else's", plan + "fence.go",
+		"c.Foreign = c.Foreign && foreign(", "_ = c.Foreign && foreign(",
+	},
+	{
+		"S6", "a claim that the cache does not have counts as fenced", "remediator/observe/observer.go",
+		`return "not known: no such claim is there, or not yet", nil`, `return "", nil`,
+	},
+	{
+		"S6", "a claim that is not bound counts as fenced", "remediator/observe/observer.go",
+		`return "not known: the claim is bound to no PersistentVolume, or not yet", nil`, `return "", nil`,
+	},
+	{
+		"S7", "nodes that are gone count only once the cache has heard of it", rescuer + "execute.go",
+		"c.Observer.GoneBeside(ctx, nodes)", "c.Observer.GoneNodes(ctx)",
 	},
 	{
 		"S4", "an entry is given up whose volume was released before all pools had confirmed", plan + "progress.go",
@@ -260,7 +296,7 @@ var mutations = []mutation{
 	},
 	{
 		"S4", "entries live for an hour", plan + "renew.go",
-		"const entryTTL = 365 * 24 * time.Hour", "const entryTTL = time.Hour",
+		"const entryTTL = 10 * 365 * 24 * time.Hour", "const entryTTL = time.Hour",
 	},
 	{
 		"S5", "a pod's label makes its node a failed one", plan + "failure.go",

@@ -62,10 +62,11 @@ func TestReleases(t *testing.T) {
 			r := startRelease(ctx, t, release, i, usr)
 			t.Run("conn", func(t *testing.T) { r.conn(ctx, t, connTests) })
 			t.Run("rights", func(t *testing.T) { r.rights(ctx, t) })
-			t.Run("snapshots", func(t *testing.T) { r.snapshots(ctx, t) })
+			t.Run("snapshot rights", func(t *testing.T) { r.snapshotRights(ctx, t) })
 			t.Run("placement", func(t *testing.T) { r.placement(ctx, t) })
 			t.Run("mirrored", func(t *testing.T) { r.mirrored(ctx, t) })
 			t.Run("snapshots", func(t *testing.T) { r.snapshots(ctx, t) })
+			t.Run("ends", func(t *testing.T) { r.ends(ctx, t) })
 			t.Run("fence", func(t *testing.T) { r.fence(ctx, t) })
 		})
 	}
@@ -227,9 +228,9 @@ func (r *releaseTest) tried(ctx context.Context, t *testing.T, cluster *product.
 	}
 }
 
-// snapshots: doctor tells a user that may take them, and leaves no object.
-func (r *releaseTest) snapshots(ctx context.Context, t *testing.T) {
-	options := r.user(ctx, t, "snapshots", map[string]string{
+// snapshotRights: doctor tells a user that may take them, and leaves no object.
+func (r *releaseTest) snapshotRights(ctx context.Context, t *testing.T) {
+	options := r.user(ctx, t, "snapshot-rights", map[string]string{
 		"mon": "allow r", "osd": fmt.Sprintf("profile rbd-read-only pool=%[1]s, allow rwx pool=%[1]s object_prefix rbd_header.", ceph.Pool),
 	})
 	if err := connect(ctx, t, options).TrySnapshots(ctx, product.PoolRef{Pool: ceph.Pool}); err != nil {
