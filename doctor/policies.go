@@ -14,11 +14,18 @@ var PolicyNames = []string{
 	"rbd-rescue-webhook-configurations", "rbd-rescue-webhook-secrets",
 }
 
+// AgentPolicy is there only with the agents of the nodes: the chart installs these with it, and not without.
+const AgentPolicy = "rbd-rescue-node-nodefences"
+
 // policies: what is rbd-rescue's is kept from others, and what it may do is held to what it needs (S3, S5).
 func policies(f Outside, r *report) string {
 	remedy := "Set policies.enabled=true in the chart's values, and helm upgrade."
+	names := PolicyNames
+	if f.Policies[AgentPolicy] != nil {
+		names = append(slices.Clone(names), AgentPolicy)
+	}
 	var missing, unbound, broken []string
-	for _, name := range PolicyNames {
+	for _, name := range names {
 		policy, binding := f.Policies[name], f.Bindings[name]
 		switch {
 		case policy == nil:

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -128,7 +129,7 @@ func (p Person) crd(ctx context.Context, f *doctor.Outside) error {
 }
 
 func (p Person) policies(ctx context.Context, f *doctor.Outside) error {
-	for _, name := range doctor.PolicyNames {
+	for _, name := range append(slices.Clone(doctor.PolicyNames), doctor.AgentPolicy) {
 		policy, binding := &admissionv1.ValidatingAdmissionPolicy{}, &admissionv1.ValidatingAdmissionPolicyBinding{}
 		there, err := get(ctx, p.Client, "", name, policy)
 		if err != nil {

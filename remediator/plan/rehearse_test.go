@@ -142,7 +142,7 @@ func TestRehearseWhatAPersonAsksFor(t *testing.T) {
 	got := Rehearse(s, Verdict{})
 	want := []string{
 		"taint node node-a",
-		"add 10.0.0.1:0/42 to the blocklist of cluster c1 for 8760h0m0s",
+		"add 10.0.0.1:0/42 to the blocklist of cluster c1 for 87600h0m0s",
 		"delete pod shop/db-0",
 	}
 	if len(got.Steps) < 3 || got.Why != "" || got.Volumes[0].Phase != v1alpha1.VolumeReleased {
