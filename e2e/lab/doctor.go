@@ -3,10 +3,8 @@ package lab
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"time"
@@ -14,7 +12,6 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/rbd-rescue/rbd-rescue/doctor"
-	"github.com/rbd-rescue/rbd-rescue/e2e/lab/build"
 )
 
 // Doctor runs `kubectl rescue doctor` with all rights, and `rbd-rescue doctor` as the remediator's pod would: with its token, and
@@ -26,21 +23,13 @@ func (r *Rescue) Doctor(ctx context.Context, clusters ...any) (code int, finding
 	if err != nil {
 		return 0, nil, err
 	}
-	run := exec.CommandContext(ctx, filepath.Join(r.lab.binaries.Dir, build.KubectlRescue), "doctor", "-o=json",
-		"--kubeconfig="+r.lab.Kube.Kubeconfig(), "--rescue-namespace="+Namespace, "--rescue-command="+strings.Join(command, " "))
-	var problem strings.Builder
-	run.Stderr = &problem
-	out, err := run.Output()
-	var ended *exec.ExitError
-	if errors.As(err, &ended) {
-		code, err = ended.ExitCode(), nil
-	}
+	out, code, err := r.lab.Plugin(ctx, "", "doctor", "-o=json", "--rescue-command="+strings.Join(command, " "))
 	if err != nil {
-		return 0, nil, fmt.Errorf("running kubectl rescue doctor: %w", err)
+		return 0, nil, err
 	}
 	var told doctor.Told
-	if err := json.Unmarshal(out, &told); err != nil {
-		return code, nil, fmt.Errorf("kubectl rescue doctor ended with code %d and said %q %q: %w", code, out, problem.String(), err)
+	if err := json.Unmarshal([]byte(out), &told); err != nil {
+		return code, nil, fmt.Errorf("kubectl rescue doctor ended with code %d and said %q: %w", code, out, err)
 	}
 	return code, told.Findings, nil
 }
