@@ -28,7 +28,7 @@ func (r *Rescue) Doctor(ctx context.Context, clusters ...any) (code int, finding
 		return 0, nil, err
 	}
 	var told doctor.Told
-	if err := json.Unmarshal([]byte(out), &told); err != nil {
+	if err := json.NewDecoder(strings.NewReader(out)).Decode(&told); err != nil { // what was said on stderr comes after it
 		return code, nil, fmt.Errorf("kubectl rescue doctor ended with code %d and said %q: %w", code, out, err)
 	}
 	return code, told.Findings, nil
