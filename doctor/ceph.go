@@ -103,7 +103,7 @@ func snapshots(f Inside, r *report) string {
 	for _, c := range f.Clusters {
 		for _, p := range c.Pools {
 			if p.Image != "" && denied(p.NoSnapshots) {
-				r.warn("Give the user the caps for snapshots of this pool (README.md, \"Install it\"), or annotate the namespaces with rbd-rescue.io/snapshot=off.",
+				r.warn(c.caps()+" Or annotate the namespaces with rbd-rescue.io/snapshot=off.",
 					"client.%s may not take snapshots in pool %s of Ceph cluster %s: without rbd-rescue.io/snapshot=required its volumes are released with no safety snapshot, and with it they are not released.",
 					c.User, poolName(p.PoolRef), c.ID)
 			}
@@ -138,16 +138,25 @@ func (c Cluster) caps() string {
 	if c.Rights.Word == "" {
 		word = "osd blocklist"
 	}
-	var profiles []string
+	var pools []string
 	for _, p := range c.Pools {
-		if profile := "profile rbd-read-only pool=" + p.Pool; !slices.Contains(profiles, profile) {
-			profiles = append(profiles, profile)
+		if !slices.Contains(pools, p.Pool) {
+			pools = append(pools, p.Pool)
 		}
 	}
-	if len(profiles) == 0 {
-		profiles = []string{"profile rbd-read-only pool=POOL"}
+	if len(pools) == 0 {
+		pools = []string{"POOL"}
 	}
-	return fmt.Sprintf(`Run: ceph auth caps client.%s mon 'allow r, allow command "%s"' osd '%s'. Then restart the remediator.`, c.User, word, strings.Join(profiles, ", "))
+	var grants []string
+	for _, pool := range pools {
+		grants = append(grants, grantsFor(pool))
+	}
+	return fmt.Sprintf(`Run: ceph auth caps client.%s mon 'allow r, allow command "%s"' osd '%s'. Then restart the remediator.`, c.User, word, strings.Join(grants, ", "))
+}
+
+// grantsFor are the README's OSD caps for a pool: to read, and to take snapshots and keep manifests.
+func grantsFor(pool string) string {
+	return fmt.Sprintf("profile rbd-read-only pool=%[1]s, allow rwx pool=%[1]s object_prefix rbd_header., allow rwx pool=%[1]s object_prefix rbd_object_map.", pool)
 }
 
 func denied(err error) bool { return errors.Is(err, syscall.EACCES) || errors.Is(err, syscall.EPERM) }

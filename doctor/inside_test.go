@@ -81,7 +81,7 @@ func TestInside(t *testing.T) {
 		"the user may write no entries": {
 			fault: func(f *Inside) { f.Clusters[0].Rights.Add = refusedBy("osd blocklist") },
 			want:  []string{"error ceph-caps: client.rbd-rescue of Ceph cluster main may not add to the blocklist: no node can be fenced."},
-			remedy: `Run: ceph auth caps client.rbd-rescue mon 'allow r, allow command "osd blocklist"' osd 'profile rbd-read-only pool=kubernetes'. ` +
+			remedy: `Run: ceph auth caps client.rbd-rescue mon 'allow r, allow command "osd blocklist"' osd 'profile rbd-read-only pool=kubernetes, allow rwx pool=kubernetes object_prefix rbd_header., allow rwx pool=kubernetes object_prefix rbd_object_map.'. ` +
 				"Then restart the remediator.",
 		},
 		"the user may write entries and not remove them, as with ceph-csi's own caps": {
@@ -98,7 +98,7 @@ func TestInside(t *testing.T) {
 				f.Clusters[0].Pools = append(f.Clusters[0].Pools, Pool{PoolRef: ceph.PoolRef{Pool: "data"}, Volumes: 1})
 			},
 			want: []string{"error ceph-caps: client.rbd-rescue of Ceph cluster main may not add to the blocklist: no node can be fenced."},
-			remedy: `Run: ceph auth caps client.rbd-rescue mon 'allow r, allow command "osd blacklist"' osd 'profile rbd-read-only pool=kubernetes, profile rbd-read-only pool=data'. ` +
+			remedy: `Run: ceph auth caps client.rbd-rescue mon 'allow r, allow command "osd blacklist"' osd '` + grantsFor("kubernetes") + ", " + grantsFor("data") + "'. " +
 				"Then restart the remediator.",
 		},
 		"the caps leave a pool out": {
@@ -106,7 +106,7 @@ func TestInside(t *testing.T) {
 				f.Clusters[0].Pools = append(f.Clusters[0].Pools, Pool{PoolRef: ceph.PoolRef{Pool: "fast", Namespace: "tenant"}, Volumes: 1, Image: "x", Unproven: refusedBy("stat"), Unseen: refusedBy("inspect image")})
 			},
 			want: []string{"error pools: client.rbd-rescue may not read pool fast/tenant of Ceph cluster main, and 1 PersistentVolume lies in it: a node that has one of these cannot be fenced."},
-			remedy: `Run: ceph auth caps client.rbd-rescue mon 'allow r, allow command "osd blocklist"' osd 'profile rbd-read-only pool=kubernetes, profile rbd-read-only pool=fast'. ` +
+			remedy: `Run: ceph auth caps client.rbd-rescue mon 'allow r, allow command "osd blocklist"' osd '` + grantsFor("kubernetes") + ", " + grantsFor("fast") + "'. " +
 				"Then restart the remediator.",
 		},
 		"a pool is gone": {
