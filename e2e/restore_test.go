@@ -53,8 +53,10 @@ func (s *scenario) deleteAndRestore(w *lab.Workload, nf *v1alpha1.NodeFence) {
 		})
 	}
 	s.eventually(60*time.Second, "kubectl rescue restore does it", func() (bool, error) {
-		out, code = s.plugin("", args...) // a watch may outlive its client for 30 s
-		return code == 0, errors.New(out)
+		if out, code = s.plugin("", args...); code != 0 { // a watch may outlive its client for 30 s
+			return false, errors.New(out)
+		}
+		return true, nil
 	})
 	s.Logf("%s", out)
 	s.scale(w, 1)

@@ -110,6 +110,7 @@ func packPersistentVolume(c *packed.Codec, pv *corev1.PersistentVolume) {
 	packed.Map(c, &pv.Annotations, packText)
 	packed.List(c, &pv.Spec.AccessModes, packed.Word[corev1.PersistentVolumeAccessMode])
 	packed.Word(c, &pv.Status.Phase)
+	packed.Word(c, &pv.Spec.PersistentVolumeReclaimPolicy)
 	packed.Optional(c, &pv.Spec.ClaimRef, func(c *packed.Codec, ref *corev1.ObjectReference) {
 		packed.Word(c, &ref.Namespace)
 		packed.Text(c, &ref.Name)

@@ -228,6 +228,13 @@ func carryOut(s *Snapshot, step Step) {
 		s.Node.Status.VolumesInUse = slices.DeleteFunc(s.Node.Status.VolumesInUse, func(name corev1.UniqueVolumeName) bool {
 			return slices.Contains(step.UniqueNames, string(name))
 		})
+	case TakeSnapshot:
+		for i := range s.Volumes {
+			if v := &s.Volumes[i]; v.Name == step.PersistentVolume {
+				v.Use.Snapshots = append(slices.Clone(v.Use.Snapshots), step.Name)
+				v.AttachedAfter = step.AttachmentUID
+			}
+		}
 	case DeletePod:
 		other := func(pod *corev1.Pod) bool { return pod.UID == step.UID }
 		s.Pods = slices.DeleteFunc(slices.Clone(s.Pods), other)

@@ -53,11 +53,11 @@ func (d *draft) settleSnapshot(entry *v1alpha1.FencedVolume, v Volume) bool {
 	switch {
 	case snapshot.State == v1alpha1.SnapshotTaken:
 		return true
-	case slices.Contains(v.Use.Snapshots, name) && unmoved(*entry, v) && !discarded(d.s.Fence.Status, *entry):
+	case slices.Contains(v.Use.Snapshots, name) && unmoved(*entry, v) && !discarded(d.status, *entry): // also if it was given up in this very look
 		d.snapshotTaken(entry, v)
 		return true
 	}
-	why, failed := snapshotFailure(d.s, *entry, v)
+	why, failed := d.snapshotFailure(*entry, v)
 	if policy != v1alpha1.SnapshotRequired {
 		late := d.s.Now.Sub(snapshot.AskedAt.Time) > snapshotPatience
 		if failed || late {
@@ -87,14 +87,14 @@ func unmoved(entry v1alpha1.FencedVolume, v Volume) bool {
 }
 
 // snapshotFailure says why there is no snapshot; failed is false while it may still come.
-func snapshotFailure(s Snapshot, entry v1alpha1.FencedVolume, v Volume) (why string, failed bool) {
+func (d *draft) snapshotFailure(entry v1alpha1.FencedVolume, v Volume) (why string, failed bool) {
 	tried := v.SnapshotTried
 	switch {
-	case discarded(s.Fence.Status, entry):
+	case discarded(d.status, entry):
 		return "one of its name was given up before, and Ceph may take that for some minutes yet", true
 	case !v.Shared && entry.Attachment == "", slices.Contains(v.Use.Snapshots, entry.Snapshot.Name):
 		return fmt.Sprintf("Kubernetes has begun to detach it from node %s, so that nothing proves that a snapshot would show what that node has left, and not another node's writes",
-			s.NodeName), true
+			d.s.NodeName), true
 	case tried.Name != entry.Snapshot.Name || tried.Err == nil:
 		return "", false
 	default:
