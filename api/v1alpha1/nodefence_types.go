@@ -43,7 +43,7 @@ type NodeFenceSpec struct {
 	// +kubebuilder:validation:MaxLength=253
 	NodeName string `json:"nodeName"`
 	// Automatic is true for what rbd-rescue made by itself upon a failure: it ends if the node comes back before anything
-	// was done. Leave it out: a NodeFence that a person makes fences the node, be it healthy or not.
+	// was done. Another controller that makes one sets it, too. A person leaves it out: theirs fences the node, be it healthy or not.
 	// +optional
 	Automatic bool `json:"automatic,omitempty"`
 	// BootID is the boot to fence: node.status.nodeInfo.bootID as the node last reported it; filled in if left out.
