@@ -226,13 +226,15 @@ func TestAVolumeIsTheSameInTheCache(t *testing.T) {
 	} {
 		for _, modes := range [][]corev1.PersistentVolumeAccessMode{{corev1.ReadWriteOnce}, {corev1.ReadOnlyMany}, {corev1.ReadWriteMany}} {
 			whole := pv(source, modes...)
+			whole.Spec.PersistentVolumeReclaimPolicy = corev1.PersistentVolumeReclaimDelete
 			stripped := cached(t, whole).(*corev1.PersistentVolume)
 			type read struct {
 				Volume                          volume.Volume
+				Reclaim                         corev1.PersistentVolumeReclaimPolicy
 				IsRBD, ReadOnly, Local, HostDir bool
 			}
 			reads := func(pv *corev1.PersistentVolume) read {
-				r := read{IsRBD: volume.IsRBD(pv), ReadOnly: volume.ReadOnlyModes(pv), Local: pv.Spec.Local != nil, HostDir: pv.Spec.HostPath != nil}
+				r := read{Reclaim: pv.Spec.PersistentVolumeReclaimPolicy, IsRBD: volume.IsRBD(pv), ReadOnly: volume.ReadOnlyModes(pv), Local: pv.Spec.Local != nil, HostDir: pv.Spec.HostPath != nil}
 				if r.IsRBD {
 					r.Volume, _ = volume.Parse(pv)
 				}

@@ -68,6 +68,7 @@ func TestRehearse(t *testing.T) {
 	}{
 		"a healthy node: all that its failure would bring": {healthy(), released},
 		"a node that has failed already":                   {incident(func(s *Snapshot) { s.Fence = nil }), released},
+		"the safety snapshot is taken on the way":          {healthy(snapshots(v1alpha1.SnapshotRequired)), released},
 		"a live watcher is the record's client": {
 			healthy(watcherAt(deadClient)),
 			with(released, func(r *Rehearsal) {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
 
 	"github.com/rbd-rescue/rbd-rescue/api/v1alpha1"
@@ -240,6 +241,22 @@ func TestASnapshotOfAVolumeThatCameBackIsRemoved(t *testing.T) {
 	s.Volumes[0].Attachments[0].UID = "anew"
 	d := Next(s)
 	if got := snapshotEffectOf(d); got.Discarded != 1 || got.Snapshot != "Pending" {
+		t.Errorf("got %+v", got)
+	}
+}
+
+// Attachment and clients are the same, and so is the name: the old snapshot is still there, and must not be taken for the new one in
+// the look that gives it up.
+func TestASnapshotThatIsGivenUpDoesNotCountInTheSameLook(t *testing.T) {
+	t.Parallel()
+	s := incident(asked(v1alpha1.SnapshotRequired), there)
+	s.Fence.Status = Next(s).Status
+	pod := s.Pods[0].DeepCopy()
+	pod.UID = "anew"
+	s.Pods = []*corev1.Pod{pod}
+	s.Volumes[0].Users, s.Volumes[0].Record = s.Pods, recordOf(pod)
+	d := Next(s)
+	if got := snapshotEffectOf(d); got.Discarded != 1 || got.Snapshot == string(v1alpha1.SnapshotTaken) {
 		t.Errorf("got %+v", got)
 	}
 }
