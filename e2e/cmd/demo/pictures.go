@@ -42,7 +42,7 @@ func (d *demo) drawTimeline(ctx context.Context, file string) error {
 func (d *demo) drawDashboard(ctx context.Context, file string) error {
 	draw := exec.CommandContext(ctx, "go", "-C", filepath.Join(d.Repository(), "tools", "dashboard"), "run", ".",
 		"-prometheus", d.prometheus.URL(), "-scrape", prometheus.ScrapeEvery.String(),
-		"-from", d.watchedSince.UTC().Format(time.RFC3339), "-to", time.Now().UTC().Format(time.RFC3339),
+		"-from", d.watchedSince.UTC().Format(time.RFC3339), "-to", time.Now().UTC().Format(time.RFC3339Nano),
 		"-out", file, filepath.Join(d.Chart(), "files", "dashboards", "rbd-rescue.json"))
 	if out, err := draw.CombinedOutput(); err != nil {
 		return fmt.Errorf("drawing the dashboard: %w: %s", err, out)
