@@ -28,10 +28,11 @@ test-unit: ## The quick tests: no root, no Ceph, race detector on
 	go test -race ./...
 
 .PHONY: alerts
-alerts: prometheus ## Test when each alert fires and when not, and that alerts and dashboard ask for metrics that are there
+alerts: prometheus ## Test when each alert fires and when not, that alerts and dashboard ask for metrics that are there, and how it is drawn
 	$(PROMTOOL) check rules $(CHART)/files/alerts.yaml
 	$(PROMTOOL) test rules $(CHART)/files/alerts_test.yaml
 	go -C tools/queries test ./...
+	go -C tools/dashboard test ./...
 
 .PHONY: test-history
 test-history: ## Over 100,000 steps of random histories against the safety rules (HISTORIES=1000 of 100 steps)
@@ -83,6 +84,10 @@ quick:
 .PHONY: demo
 demo: packages prometheus ## Watch a node fail and its workloads come back elsewhere, as root
 	$(E2E) go run -tags $(LIBRADOS_TAGS) ./cmd/demo
+
+.PHONY: story
+story: packages prometheus ## Draw docs/dashboard.svg and docs/story-timeline.svg anew, of a demo, as root
+	$(E2E) go run -tags $(LIBRADOS_TAGS) ./cmd/demo -pictures ../docs
 
 .PHONY: bench-recovery
 bench-recovery: packages ## Measure the recovery beside the ways without rbd-rescue (RUNS=10), as root

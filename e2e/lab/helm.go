@@ -38,6 +38,9 @@ func (l *Lab) Helm(ctx context.Context, args ...string) (string, error) {
 	return string(out), nil
 }
 
+// Repository is the folder of all sources.
+func (l *Lab) Repository() string { return l.binaries.Repository }
+
 // Chart is the folder of the chart's source.
 func (l *Lab) Chart() string { return filepath.Join(l.binaries.Repository, "charts", "rbd-rescue") }
 

@@ -34,16 +34,17 @@ const (
 
 func main() {
 	describe := flag.String("describe", "", "file to write kubectl describe of everything to, at the end")
+	pictures := flag.String("pictures", "", "folder to write pictures of the incident's timeline and of the dashboard to, at the end")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, *describe); err != nil {
+	if err := run(ctx, *describe, *pictures); err != nil {
 		fmt.Fprintln(os.Stderr, "\nThe demo did not hold:", err)
 		os.Exit(1) //nolint:gocritic // stop has nothing left to do
 	}
 }
 
-func run(ctx context.Context, describe string) (err error) {
+func run(ctx context.Context, describe, pictures string) (err error) {
 	say("1. A cluster: real Ceph, a real Kubernetes control plane, four nodes in network namespaces")
 	l, err := lab.Start(ctx, lab.Options{Nodes: []string{victim, "node-b", "node-c", "node-d"}, Progress: os.Stdout})
 	defer func() {
@@ -64,7 +65,7 @@ func run(ctx context.Context, describe string) (err error) {
 			return errors.Join(err, d.writeDescription(ctx, describe))
 		}
 	}
-	return d.writeDescription(ctx, describe)
+	return errors.Join(d.writeDescription(ctx, describe), d.draw(ctx, pictures))
 }
 
 func say(format string, args ...any) { fmt.Printf("\n== "+format+"\n", args...) }

@@ -18,6 +18,9 @@ import (
 // readyWithin is how long it may take until it answers.
 const readyWithin = 2 * time.Minute
 
+// ScrapeEvery is how often it looks.
+const ScrapeEvery = 2 * time.Second
+
 // Options of a server.
 type Options struct {
 	// Program is Prometheus itself: e2e/fetch-prometheus gets it.
@@ -28,7 +31,7 @@ type Options struct {
 	Listen netip.AddrPort
 	// Rules are alerting rules, as they are in the chart.
 	Rules []byte
-	// Targets are scraped every two seconds.
+	// Targets are what it scrapes.
 	Targets []Target
 }
 
@@ -86,6 +89,9 @@ func (s *Server) ready(ctx context.Context) (bool, error) {
 	return response.StatusCode == http.StatusOK, nil
 }
 
+// URL is where it serves.
+func (s *Server) URL() string { return s.url }
+
 // Stop ends it.
 func (s *Server) Stop(ctx context.Context) error { return s.process.Stop(ctx) }
 
@@ -107,7 +113,7 @@ func (o Options) writeFiles() error {
 		targets = append(targets, map[string]any{"targets": []string{target.Address.String()}, "labels": target.Labels})
 	}
 	config, err := yaml.Marshal(map[string]any{
-		"global":         map[string]any{"scrape_interval": "2s", "scrape_timeout": "2s", "evaluation_interval": "1s"},
+		"global":         map[string]any{"scrape_interval": ScrapeEvery.String(), "scrape_timeout": ScrapeEvery.String(), "evaluation_interval": "1s"},
 		"rule_files":     []string{rules},
 		"scrape_configs": []any{map[string]any{"job_name": "rbd-rescue", "static_configs": targets}},
 	})

@@ -1,0 +1,3 @@
+module github.com/rbd-rescue/rbd-rescue/tools/dashboard
+
+go 1.26.0
