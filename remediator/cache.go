@@ -98,12 +98,16 @@ func stripPod(pod *corev1.Pod) *corev1.Pod {
 	return stripped
 }
 
-// stripVolume keeps which kind of volume it is, and which claim.
+// stripVolume keeps which claim it is. One of neither kind is storage that cannot be fenced (volume.Unfenced), whichever it is.
 func stripVolume(v corev1.Volume) corev1.Volume {
-	if v.Ephemeral != nil {
-		v.Ephemeral = &corev1.EphemeralVolumeSource{}
+	stripped := corev1.Volume{Name: v.Name}
+	if claim := v.PersistentVolumeClaim; claim != nil {
+		stripped.PersistentVolumeClaim = &corev1.PersistentVolumeClaimVolumeSource{ClaimName: claim.ClaimName}
 	}
-	return v
+	if v.Ephemeral != nil {
+		stripped.Ephemeral = &corev1.EphemeralVolumeSource{}
+	}
+	return stripped
 }
 
 func stripNode(node *corev1.Node) *corev1.Node {
@@ -141,8 +145,10 @@ func stripPersistentVolume(pv *corev1.PersistentVolume) *corev1.PersistentVolume
 		}
 	case pv.Spec.RBD != nil:
 		stripped.Spec.RBD = &corev1.RBDPersistentVolumeSource{CephMonitors: pv.Spec.RBD.CephMonitors, RBDPool: pv.Spec.RBD.RBDPool, RBDImage: pv.Spec.RBD.RBDImage}
-	default: // the node's own, or of no kind that matters
-		stripped.Spec.Local, stripped.Spec.HostPath = pv.Spec.Local, pv.Spec.HostPath
+	case pv.Spec.Local != nil: // the node's own
+		stripped.Spec.Local = &corev1.LocalVolumeSource{}
+	case pv.Spec.HostPath != nil:
+		stripped.Spec.HostPath = &corev1.HostPathVolumeSource{}
 	}
 	return stripped
 }

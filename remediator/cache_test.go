@@ -11,6 +11,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/rbd-rescue/rbd-rescue/api/v1alpha1"
 	"github.com/rbd-rescue/rbd-rescue/remediator/packed"
 	"github.com/rbd-rescue/rbd-rescue/volume"
 )
@@ -173,6 +174,65 @@ func cached(t *testing.T, whole client.Object) client.Object {
 	}
 	t.Fatalf("the cache does not keep %T %s", whole, whole.GetName())
 	return nil
+}
+
+// A field that is stripped to be read has to be packed, too.
+func TestWhatIsLeftOfAnObjectIsPacked(t *testing.T) {
+	t.Parallel()
+	inTree, local := &corev1.PersistentVolume{}, &corev1.PersistentVolume{}
+	fill(reflect.ValueOf(inTree).Elem())
+	fill(reflect.ValueOf(local).Elem())
+	inTree.Spec.CSI, local.Spec.CSI, local.Spec.RBD = nil, nil, nil
+	objects := []client.Object{inTree, local}
+	for kind := range forms {
+		object := reflect.New(kind.Elem())
+		fill(object.Elem())
+		objects = append(objects, object.Interface().(client.Object))
+	}
+	for _, whole := range objects {
+		if diff := cmp.Diff(Stripped(whole), cached(t, whole)); diff != "" {
+			t.Errorf("%T: -stripped +packed:\n%s", whole, diff)
+		}
+	}
+}
+
+// fill gives each field of an object a value.
+func fill(v reflect.Value) {
+	switch v.Kind() { //nolint:exhaustive // the kinds that there are
+	case reflect.String:
+		v.SetString("x")
+	case reflect.Bool:
+		v.SetBool(true)
+	case reflect.Int32, reflect.Int64:
+		v.SetInt(7)
+	case reflect.Pointer:
+		v.Set(reflect.New(v.Type().Elem()))
+		fill(v.Elem())
+	case reflect.Slice:
+		v.Set(reflect.MakeSlice(v.Type(), 1, 1))
+		fill(v.Index(0))
+	case reflect.Map:
+		if v.Type() == reflect.TypeFor[map[string]string]() {
+			all := map[string]string{v1alpha1.LabelHeld: "l", v1alpha1.AnnotationHeldVolumes: "v", v1alpha1.AnnotationClients: "c", v1alpha1.AnnotationPaused: "p", volume.AnnotationMigrated: "m"}
+			for _, name := range attributes {
+				all[name] = "of " + name
+			}
+			v.Set(reflect.ValueOf(all))
+		}
+	case reflect.Struct:
+		switch o := v.Addr().Interface().(type) {
+		case *metav1.Time:
+			*o = metav1.Unix(5, 0)
+		case *corev1.NodeCondition:
+			*o = corev1.NodeCondition{Type: corev1.NodeReady, Status: "True", Reason: "r", Message: "m", LastHeartbeatTime: metav1.Unix(3, 0), LastTransitionTime: metav1.Unix(4, 0)}
+		default:
+			for _, field := range v.Fields() {
+				if field.CanSet() {
+					fill(field)
+				}
+			}
+		}
+	}
 }
 
 // Nearly all pods of a cluster have no claim; no decision is about them.

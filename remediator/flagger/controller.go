@@ -91,16 +91,8 @@ func (c *Controller) Reconcile(ctx context.Context, _ reconcile.Request) (reconc
 		}
 	}
 	var failed []error // one pod that cannot be flagged must not hold up the others
-	shared := map[client.ObjectKey][]plan.SharedVolume{}
-	for key, pod := range waiting {
-		if !plan.Gated(pod) {
-			continue
-		}
-		if shared[key], err = c.Observer.SharedVolumes(ctx, pod); err != nil {
-			delete(shared, key)
-			failed = append(failed, err)
-		}
-	}
+	shared, err := c.sharedVolumes(ctx, waiting)
+	failed = append(failed, err)
 	result, views := reconcile.Result{}, c.views(ctx, shared)
 	waits, gated := 0, 0
 	for key, pod := range waiting {
@@ -125,6 +117,23 @@ func (c *Controller) Reconcile(ctx context.Context, _ reconcile.Request) (reconc
 	waitingPods.Set(float64(waits))
 	gatedPods.Set(float64(gated))
 	return result, errors.Join(failed...)
+}
+
+// sharedVolumes are those of the gated pods, by pod; one whose volumes cannot be read is left out, and keeps its gate.
+func (c *Controller) sharedVolumes(ctx context.Context, pods map[client.ObjectKey]*corev1.Pod) (map[client.ObjectKey][]plan.SharedVolume, error) {
+	shared := map[client.ObjectKey][]plan.SharedVolume{}
+	var failed []error
+	for key, pod := range pods {
+		if plan.Gated(pod) {
+			volumes, err := c.Observer.SharedVolumes(ctx, pod)
+			if err != nil {
+				failed = append(failed, err)
+				continue
+			}
+			shared[key] = volumes
+		}
+	}
+	return shared, errors.Join(failed...)
 }
 
 // waitsFor are the held volumes that keep a pod from running: those of other nodes than its own.

@@ -283,6 +283,9 @@ func (s *Store) ListKeys() []string {
 func (s *Store) ByIndex(name, value string) ([]any, error) {
 	s.lock.RLock()
 	defer s.lock.RUnlock()
+	if name == toolscache.NamespaceIndex {
+		return s.inNamespace(value), nil
+	}
 	x, known := s.indexes[name]
 	if !known {
 		return nil, fmt.Errorf("there is no index %s", name)
@@ -295,6 +298,20 @@ func (s *Store) ByIndex(name, value string) ([]any, error) {
 		}
 	}
 	return items, nil
+}
+
+// inNamespace goes over the names of all. The lock is held.
+func (s *Store) inNamespace(wanted string) []any {
+	var items []any
+	for _, record := range s.records {
+		if record == "" {
+			continue
+		}
+		if _, namespace, _ := s.open(record); namespace == wanted {
+			items = append(items, s.unpack(record))
+		}
+	}
+	return items
 }
 
 // Index gives the objects that have a value in an index which another has too.
@@ -359,7 +376,7 @@ func (s *Store) GetIndexers() toolscache.Indexers {
 	return maps.Clone(s.indexers)
 }
 
-// AddIndexers adds indexes, of what is kept already as well. An index of namespaces is not kept: nobody asks for all that is in one.
+// AddIndexers adds indexes, of what is kept already as well. An index of namespaces is not kept: few ask for all that is in one.
 func (s *Store) AddIndexers(more toolscache.Indexers) error {
 	s.lock.Lock()
 	defer s.lock.Unlock()

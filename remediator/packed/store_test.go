@@ -156,8 +156,27 @@ func TestAnIndexThatIsAddedLaterHasWhatIsThere(t *testing.T) {
 	if err := s.AddIndexers(indexers); err == nil {
 		t.Error("an index is added twice")
 	}
-	if _, err := s.ByIndex("namespace", "shop"); err == nil {
+	if _, err := s.ByIndex("claim", "shop"); err == nil {
 		t.Error("an index that there is not answers")
+	}
+}
+
+// Nobody asks often for all that is in a namespace, so that no index is kept.
+func TestAStoreFindsWhatIsInANamespace(t *testing.T) {
+	t.Parallel()
+	s := NewStore(pods, toolscache.Indexers{toolscache.NamespaceIndex: toolscache.MetaNamespaceIndexFunc})
+	other := pod("a", "node-a")
+	other.Namespace = "bank"
+	for _, p := range []*corev1.Pod{pod("a", "node-a"), pod("b", "node-a"), other, pod("gone", "node-a")} {
+		_ = s.Add(p)
+	}
+	_ = s.Delete(pod("gone", ""))
+	for namespace, want := range map[string][]string{"shop": {"shop/a", "shop/b"}, "bank": {"bank/a"}, "none": {}} {
+		keys, err := s.IndexKeys(toolscache.NamespaceIndex, namespace)
+		slices.Sort(keys)
+		if !slices.Equal(keys, want) || err != nil {
+			t.Errorf("in %s: %v, %v", namespace, keys, err)
+		}
 	}
 }
 
