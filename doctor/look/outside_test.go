@@ -32,7 +32,9 @@ func person(t *testing.T, objects []client.Object, funcs interceptor.Funcs) Pers
 	if err := errors.Join(clientgoscheme.AddToScheme(scheme), apiextensionsv1.AddToScheme(scheme)); err != nil {
 		t.Fatal(err)
 	}
+	builder := fake.NewClientBuilder().WithScheme(scheme)
 	for _, object := range objects {
+		builder.WithObjects(object.DeepCopyObject().(client.Object)) // the fake writes to what it is given, and tests share theirs
 		if u, is := object.(*unstructured.Unstructured); is {
 			kind := u.GroupVersionKind()
 			scheme.AddKnownTypeWithName(kind, &unstructured.Unstructured{})
@@ -42,7 +44,7 @@ func person(t *testing.T, objects []client.Object, funcs interceptor.Funcs) Pers
 	server := httptest.NewServer(http.NotFoundHandler())
 	t.Cleanup(server.Close)
 	return Person{
-		Client: fake.NewClientBuilder().WithScheme(scheme).WithObjects(objects...).
+		Client: builder.
 			WithIndex(&corev1.ConfigMap{}, "metadata.name", func(o client.Object) []string { return []string{o.GetName()} }). // as the API server has it
 			WithInterceptorFuncs(funcs).Build(),
 		REST: &rest.Config{Host: server.URL}, Namespace: "rbd-rescue", Version: "development",
