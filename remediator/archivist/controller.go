@@ -18,8 +18,11 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/predicate"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+	"sigs.k8s.io/controller-runtime/pkg/source"
 
 	"github.com/rbd-rescue/rbd-rescue/api/v1alpha1"
 	"github.com/rbd-rescue/rbd-rescue/ceph"
@@ -56,12 +59,22 @@ type Controller struct {
 	refusal refusals
 }
 
-// AddTo wires the controller's watches.
+// AddTo wires the controller's watches, of what changes, and its sweep over what is there.
 func (c *Controller) AddTo(mgr ctrl.Manager) error {
+	sweep := source.Func(func(ctx context.Context, q queue) error {
+		go func() {
+			if mgr.GetCache().WaitForCacheSync(ctx) {
+				c.sweep(ctx, q)
+			}
+		}()
+		return nil
+	})
 	err := ctrl.NewControllerManagedBy(mgr).Named("archivist").
 		For(&corev1.PersistentVolume{}).
 		Watches(&corev1.PersistentVolumeClaim{}, handler.EnqueueRequestsFromMapFunc(ofClaim)).
 		Watches(&corev1.Namespace{}, handler.EnqueueRequestsFromMapFunc(c.ofNamespace)).
+		WithEventFilter(changes).
+		WatchesRawSource(sweep).
 		WithOptions(controller.Options{
 			MaxConcurrentReconciles: looksAtOnce,
 			RateLimiter:             workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](5*time.Second, refusedAgain),
@@ -218,6 +231,14 @@ func (r *refusals) over(all ...string) {
 	}
 }
 
+// changes are the events that tell of something new: what was there at the start is the sweep's.
+var changes = predicate.Funcs{
+	CreateFunc: func(e event.CreateEvent) bool { return !e.IsInInitialList },
+	UpdateFunc: func(e event.UpdateEvent) bool {
+		return e.ObjectOld.GetResourceVersion() != e.ObjectNew.GetResourceVersion()
+	},
+}
+
 func ofClaim(_ context.Context, o client.Object) []reconcile.Request {
 	name := o.(*corev1.PersistentVolumeClaim).Spec.VolumeName
 	if name == "" {
@@ -228,18 +249,9 @@ func ofClaim(_ context.Context, o client.Object) []reconcile.Request {
 
 // ofNamespace: it may just have opted in.
 func (c *Controller) ofNamespace(ctx context.Context, o client.Object) []reconcile.Request {
-	policy, _ := v1alpha1.ParsePolicy(o.GetAnnotations()) // a meaningless value gives the zero policy
-	if !policy.OptedIn() {
-		return nil
-	}
-	var claims corev1.PersistentVolumeClaimList
-	if err := c.Client.List(ctx, &claims, client.InNamespace(o.GetName()), client.UnsafeDisableDeepCopy); err != nil {
-		ctrl.LoggerFrom(ctx).Error(err, "Listing the claims of a namespace", "namespace", o.GetName())
-		return nil
-	}
-	var requests []reconcile.Request
-	for i := range claims.Items {
-		requests = append(requests, ofClaim(ctx, &claims.Items[i])...)
+	requests, err := c.ofOptedIn(ctx, o)
+	if err != nil {
+		ctrl.LoggerFrom(ctx).Error(err, "Finding the volumes of a namespace", "namespace", o.GetName())
 	}
 	return requests
 }
