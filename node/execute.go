@@ -77,6 +77,7 @@ func (r Releaser) Release(ctx context.Context, wanted Wanted) error {
 	}
 	refused := map[int]error{}
 	begun := map[int][]Pod{} // with the pods that used the mapping then: once it is unmounted nothing tells them
+	told := map[int]string{} // the last step of each
 	for {
 		s, err := r.Host.Survey(ctx)
 		if err != nil {
@@ -98,8 +99,15 @@ func (r Releaser) Release(ctx context.Context, wanted Wanted) error {
 				continue
 			}
 			begun[m.ID] = m.Pods
-			if err := r.carryOut(ctx, Steps(s, m)); err != nil {
-				failed[m.ID] = fmt.Errorf("releasing %s: %w", m, explain(err, m))
+			for _, step := range Steps(s, m) {
+				if text := step.String(); text != told[m.ID] { // not each time that it is tried again
+					r.tell("%s", text)
+					told[m.ID] = text
+				}
+				if err := r.take(ctx, step); err != nil {
+					failed[m.ID] = fmt.Errorf("releasing %s: trying to %s: %w", m, step, explain(err, m))
+					break
+				}
 			}
 		}
 		switch {
@@ -165,16 +173,6 @@ func explain(err error, m Mapping) error {
 		return fmt.Errorf("%w: %s has it mounted", err, m.Elsewhere[0])
 	}
 	return err
-}
-
-func (r Releaser) carryOut(ctx context.Context, steps []Step) error {
-	for _, step := range steps {
-		r.tell("%s", step)
-		if err := r.take(ctx, step); err != nil {
-			return fmt.Errorf("trying to %s: %w", step, err)
-		}
-	}
-	return nil
 }
 
 // take takes one step. What is gone already is done.

@@ -49,6 +49,25 @@ func (s Selection) Selects(m Mapping) bool {
 	}
 }
 
+// Unclaimed is an error where nothing is selected, and yet mappings are there that nobody is known to use: once a release got as far as
+// the unmounts, nothing tells any more whose mapping it is.
+func (s Selection) Unclaimed(survey Survey) error {
+	if chosen, named := s.Of(survey); len(chosen) > 0 || named {
+		return nil
+	}
+	var unclaimed []string
+	for _, m := range survey.Mappings {
+		if len(m.Mounts)+len(m.Pods)+len(m.Elsewhere) == 0 {
+			unclaimed = append(unclaimed, m.String())
+		}
+	}
+	if len(unclaimed) == 0 {
+		return nil
+	}
+	return fmt.Errorf("mapped, and not known to be anybody's: %s. What an earlier release has unmounted is among these: let it go by --device",
+		strings.Join(unclaimed, ", "))
+}
+
 // Step is one thing to do.
 type Step interface {
 	fmt.Stringer

@@ -127,7 +127,11 @@ func TestItGivesUpInTime(t *testing.T) {
 	m.pods[podUID] = Pod{UID: podUID, Namespace: "shop", Name: "db-0"} // nothing of the pod runs, and yet somebody has it mounted
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
-	err := m.releaser(io.Discard).Release(ctx, Selection{All: true}.Of)
+	var out strings.Builder
+	err := m.releaser(&out).Release(ctx, Selection{All: true}.Of)
+	if n := strings.Count(out.String(), "unmap /dev/rbd0"); n != 1 {
+		t.Errorf("a step that was tried again and again is told %d times", n)
+	}
 	if !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, unix.EBUSY) || !strings.Contains(err.Error(), "process 77 (postgres)") {
 		t.Errorf("%v", err)
 	}
@@ -177,6 +181,26 @@ func TestWhatIsNotKubernetesIsRefused(t *testing.T) {
 			t.Errorf("%v, %v", err, m.done)
 		}
 	})
+}
+
+func TestWhatAnEarlierReleaseHasUnmountedIsNotTakenForNothing(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t)
+	for _, selection := range []Selection{{Pod: "shop/db-0"}, {Pod: "shop/other"}, {All: true}} {
+		if err := selection.Unclaimed(m.survey()); err != nil {
+			t.Errorf("while it is mounted, %+v: %v", selection, err)
+		}
+	}
+	m.host, m.container = nil, nil
+	m.writeMounts()
+	for _, selection := range []Selection{{Pod: "shop/db-0"}, {All: true}} {
+		if err := selection.Unclaimed(m.survey()); err == nil || !strings.Contains(err.Error(), "/dev/rbd0 (image rbd/db") {
+			t.Errorf("%+v: %v", selection, err)
+		}
+	}
+	if err := (Selection{Image: "rbd/db"}).Unclaimed(m.survey()); err != nil {
+		t.Errorf("by its name: %v", err)
+	}
 }
 
 // After an unmount nothing says any more that a mapping is Kubernetes': all does not mean it, its name does.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"io"
 	"time"
 
@@ -112,10 +113,17 @@ func releaseCommand(o *hostOptions) *cobra.Command {
 			ctx, cancel := context.WithTimeout(command.Context(), timeout)
 			defer cancel()
 			releaser := o.releaser(h, command.OutOrStdout())
-			if dryRun {
-				return releaser.DryRun(ctx, selection.Of)
+			var unclaimed error
+			wanted := func(s node.Survey) ([]node.Mapping, bool) {
+				unclaimed = selection.Unclaimed(s)
+				return selection.Of(s)
 			}
-			return releaser.Release(ctx, selection.Of)
+			if dryRun {
+				err = releaser.DryRun(ctx, wanted)
+			} else {
+				err = releaser.Release(ctx, wanted)
+			}
+			return errors.Join(err, unclaimed)
 		},
 	}
 	flags := command.Flags()

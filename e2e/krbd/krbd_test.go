@@ -37,7 +37,9 @@ func (m *memory) Unmap(id int) error {
 
 func (m *memory) Close(id int) error { return m.Unmap(id) }
 
-func (m *memory) Run(p Program) error { return fmt.Errorf("there is no %s", p.Path) }
+func (m *memory) Run(p Program) ([]byte, error) {
+	return []byte("looked for it"), fmt.Errorf("there is no %s", p.Path)
+}
 
 func (m *memory) ReadAt(_ int, p []byte, offset int64) error {
 	copy(p, m.data[offset:])
@@ -111,6 +113,13 @@ func TestARefusalKeepsItsNumber(t *testing.T) {
 	}
 	if _, err := m.Map(Image{}); err == nil || errors.Is(err, syscall.Errno(0)) {
 		t.Errorf("an error without a number: %v", err)
+	}
+}
+
+func TestWhatAProgramPrintsIsGivenAlsoWhenItFails(t *testing.T) {
+	printed, err := machine(t, &memory{}).Run(Program{Path: "/true"})
+	if printed != "looked for it" || err == nil || err.Error() != "there is no /true" {
+		t.Errorf("printed %q, %v", printed, err)
 	}
 }
 

@@ -53,10 +53,10 @@ func (m *Machine) Map(image Image) (*Device, error) {
 	return &Device{machine: m, id: reply.ID, size: reply.Size}, nil
 }
 
-// Run runs a program in the VM until it ends.
-func (m *Machine) Run(program Program) error {
-	_, err := m.call("Run", program)
-	return err
+// Run runs a program in the VM until it ends, and gives what it printed, also when it failed.
+func (m *Machine) Run(program Program) (string, error) {
+	reply, err := m.call("Run", program)
+	return string(reply.Data), err
 }
 
 // Device is a mapped image.

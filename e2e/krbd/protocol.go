@@ -21,8 +21,8 @@ type Kernel interface {
 	Unmap(id int) error
 	// Close lets go a device that stays mapped.
 	Close(id int) error
-	// Run runs a program of the machine until it ends.
-	Run(Program) error
+	// Run runs a program of the machine until it ends, and gives what it printed.
+	Run(Program) ([]byte, error)
 	// ReadAt and WriteAt go past the page cache: what is acknowledged has landed.
 	ReadAt(id int, p []byte, offset int64) error
 	WriteAt(id int, p []byte, offset int64) error
@@ -34,7 +34,7 @@ type Program struct {
 	Args []string
 	// Files are written before, by their paths.
 	Files map[string][]byte
-	// BootID is what the machine calls its boot from then on: that of its node in the lab.
+	// BootID is what the machine calls its boot from then on: that of its node in the lab. Its own if empty.
 	BootID string
 }
 

@@ -51,7 +51,9 @@ func (s *Service) Close(id int, reply *Reply) error {
 
 // Run runs a program.
 func (s *Service) Run(program *Program, reply *Reply) error {
-	reply.Failure = failureOf(s.kernel.Run(*program))
+	var err error
+	reply.Data, err = s.kernel.Run(*program)
+	reply.Failure = failureOf(err)
 	return nil
 }
 

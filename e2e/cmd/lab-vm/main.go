@@ -25,6 +25,7 @@ func main() {
 	address := flag.String("address", "", "address of the VM with the bits of its prefix")
 	gateway := flag.String("gateway", "", "address of the node, which is the way to Ceph")
 	listen := flag.String("listen", "", "address to serve the kernel's calls on")
+	forward := flag.String("forward", "", "ADDRESS=SOCKET: who connects to the address reaches the VM's unix socket")
 	in := flag.String("in", "", "address of a VM that is to run rbd-rescue with the arguments that follow")
 	bootID := flag.String("boot-id", "", "with --in: what the VM is to call its boot")
 	kubeconfig := flag.String("kubeconfig", "", "with --in: the agent's kubeconfig")
@@ -34,11 +35,11 @@ func main() {
 	if *in != "" {
 		log.Fatal(runIn(*in, *bootID, *kubeconfig, flag.Args()))
 	}
-	log.Fatal(run(*address, *gateway, *listen)) // the kernel panics at the end of init, and the VM ends
+	log.Fatal(run(*address, *gateway, *listen, *forward)) // the kernel panics at the end of init, and the VM ends
 }
 
 // run does not return but with an error.
-func run(address, gateway, listen string) error {
+func run(address, gateway, listen, forward string) error {
 	if os.Getpid() != 1 {
 		return errors.New("this is the init of a VM: it would mount over what is here")
 	}
@@ -50,6 +51,9 @@ func run(address, gateway, listen string) error {
 	if err != nil {
 		return fmt.Errorf("reading --gateway: %w", err)
 	}
+	if err := coverRoot(); err != nil {
+		return err
+	}
 	if err := mountKernelFiles(); err != nil {
 		return err
 	}
@@ -58,6 +62,11 @@ func run(address, gateway, listen string) error {
 	}
 	if err := configureNetwork("eth0", prefix, via); err != nil {
 		return err
+	}
+	if forward != "" {
+		if err := forwardTo(forward); err != nil {
+			return err
+		}
 	}
 	kernel, err := newRBD()
 	if err != nil {
@@ -71,8 +80,21 @@ func run(address, gateway, listen string) error {
 	return krbd.Serve(listener, kernel)
 }
 
+// coverRoot lays the kernel's first root over itself: containers can't leave that one by pivot_root(2), and would keep what is mounted
+// when they start.
+func coverRoot() error {
+	const at = "/newroot"
+	if err := errors.Join(os.Mkdir(at, 0o755), unix.Mount("/", at, "", unix.MS_BIND, ""), unix.Chdir(at)); err != nil {
+		return fmt.Errorf("making a root: %w", err)
+	}
+	if err := errors.Join(unix.Mount(".", "/", "", unix.MS_MOVE, ""), unix.Chroot("."), unix.Chdir("/")); err != nil {
+		return fmt.Errorf("going to the root: %w", err)
+	}
+	return nil
+}
+
 func mountKernelFiles() error {
-	for _, m := range []struct{ kind, at string }{{"proc", "/proc"}, {"sysfs", "/sys"}, {"devtmpfs", "/dev"}} {
+	for _, m := range []struct{ kind, at string }{{"proc", "/proc"}, {"sysfs", "/sys"}, {"devtmpfs", "/dev"}, {"cgroup2", "/sys/fs/cgroup"}} {
 		if err := os.MkdirAll(m.at, 0o755); err != nil {
 			return fmt.Errorf("making %s: %w", m.at, err)
 		}

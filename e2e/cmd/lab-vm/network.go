@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// configureNetwork gives a link its address and the way to everywhere else. There is no ip(8) in the VM.
+// configureNetwork gives a link its address and the way to everywhere else, and the machine its loopback. There is no ip(8) in the VM.
 func configureNetwork(link string, address netip.Prefix, gateway netip.Addr) error {
 	socket, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM, 0)
 	if err != nil {
@@ -18,6 +18,7 @@ func configureNetwork(link string, address netip.Prefix, gateway netip.Addr) err
 	}
 	defer unix.Close(socket) //nolint:errcheck // nothing was written
 	if err := errors.Join(
+		setUp(socket, "lo"), // the kernel gives it its address
 		setAddress(socket, unix.SIOCSIFADDR, link, address.Addr().AsSlice()),
 		setAddress(socket, unix.SIOCSIFNETMASK, link, net.CIDRMask(address.Bits(), 32)),
 		setUp(socket, link),

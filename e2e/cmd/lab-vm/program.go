@@ -1,8 +1,10 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -12,25 +14,30 @@ import (
 	"github.com/rbd-rescue/rbd-rescue/e2e/krbd"
 )
 
-// Run implements krbd.Kernel. What the program prints is on the console.
-func (r *rbd) Run(p krbd.Program) error {
+// Run implements krbd.Kernel. What the program prints is on the console, too.
+func (r *rbd) Run(p krbd.Program) ([]byte, error) {
 	for path, text := range p.Files {
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-			return fmt.Errorf("making the folder of %s: %w", path, err)
+			return nil, fmt.Errorf("making the folder of %s: %w", path, err)
 		}
 		if err := os.WriteFile(path, text, 0o600); err != nil {
-			return fmt.Errorf("writing %s: %w", path, err)
+			return nil, fmt.Errorf("writing %s: %w", path, err)
 		}
 	}
-	if err := setBootID(p.BootID); err != nil {
-		return err
+	if p.BootID != "" {
+		if err := setBootID(p.BootID); err != nil {
+			return nil, err
+		}
 	}
+	var printed bytes.Buffer
+	out := io.MultiWriter(os.Stdout, &printed) // one value for both, so that exec lets one write at a time
 	command := exec.Command(p.Path, p.Args...)
-	command.Stdout, command.Stderr = os.Stdout, os.Stderr
+	command.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin"}
+	command.Stdout, command.Stderr = out, out
 	if err := command.Run(); err != nil {
-		return fmt.Errorf("running %s: %w", p.Path, err)
+		return printed.Bytes(), fmt.Errorf("running %s: %w", p.Path, err)
 	}
-	return nil
+	return printed.Bytes(), nil
 }
 
 // setBootID lays the lab's bootID over the kernel's own: the node's kubelet, which is outside, reports that one.
@@ -56,7 +63,8 @@ func runIn(address, bootID, kubeconfig string, args []string) error {
 		return err
 	}
 	const inside = "/etc/kubeconfig"
-	return machine.Run(krbd.Program{
+	_, err = machine.Run(krbd.Program{
 		Path: "/rbd-rescue", Args: append(args, "--kubeconfig="+inside), Files: map[string][]byte{inside: text}, BootID: bootID,
 	})
+	return err
 }

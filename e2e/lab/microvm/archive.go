@@ -3,6 +3,9 @@ package microvm
 import (
 	"fmt"
 	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
 	"strings"
 )
 
@@ -18,6 +21,7 @@ const (
 	directory  = 0o040755
 	executable = 0o100755
 	plainFile  = 0o100644
+	link       = 0o120777
 	trailer    = "TRAILER!!!"
 )
 
@@ -35,6 +39,38 @@ func (a *archive) add(name string, mode uint32, data []byte) {
 	a.pad()
 	a.write(data)
 	a.pad()
+}
+
+// addTree appends all that is below a folder, with the folders that lead there. Nobody but root is in the machine, so that only
+// whether a file can be executed is kept of its rights.
+func (a *archive) addTree(dir string) error {
+	return filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || path == dir {
+			return err
+		}
+		name := strings.TrimPrefix(path, dir+"/")
+		switch entry.Type() {
+		case fs.ModeDir:
+			a.add(name, directory, nil)
+			return nil
+		case fs.ModeSymlink:
+			target, err := os.Readlink(path)
+			a.add(name, link, []byte(target))
+			return err
+		default:
+			info, err := entry.Info()
+			if err != nil {
+				return err
+			}
+			text, err := os.ReadFile(path)
+			mode := uint32(plainFile)
+			if info.Mode()&0o111 != 0 {
+				mode = executable
+			}
+			a.add(name, mode, text)
+			return err
+		}
+	})
 }
 
 // end closes the archive and gives the first error of all.

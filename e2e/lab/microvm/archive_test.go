@@ -3,6 +3,7 @@ package microvm
 import (
 	"bytes"
 	"errors"
+	"os"
 	"testing"
 )
 
@@ -24,6 +25,30 @@ func TestAnArchiveIsWhatTheKernelUnpacks(t *testing.T) {
 		"TRAILER!!!\x00" + "\x00\x00\x00"
 	if got := out.String(); got != want {
 		t.Errorf("got\n%q\nwant\n%q", got, want)
+	}
+}
+
+func TestAFolderIsPackedWithItsLinksAndWhatCanBeExecuted(t *testing.T) {
+	dir := t.TempDir()
+	if err := errors.Join(
+		os.Mkdir(dir+"/bin", 0o700), os.WriteFile(dir+"/bin/sh", []byte("shell"), 0o700), os.Symlink("sh", dir+"/bin/ash"), os.WriteFile(dir+"/note", []byte("text"), 0o600),
+	); err != nil {
+		t.Fatal(err)
+	}
+	var got, want bytes.Buffer
+	a, b := &archive{out: &got}, &archive{out: &want}
+	if err := a.addTree(dir); err != nil {
+		t.Fatal(err)
+	}
+	b.add("bin", directory, nil)
+	b.add("bin/ash", link, []byte("sh"))
+	b.add("bin/sh", executable, []byte("shell"))
+	b.add("note", plainFile, []byte("text"))
+	if got.String() != want.String() {
+		t.Errorf("got\n%q\nwant\n%q", got.String(), want.String())
+	}
+	if err := a.addTree(dir + "/none"); err == nil {
+		t.Error("a folder that is not there was packed")
 	}
 }
 

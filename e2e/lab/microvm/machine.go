@@ -1,10 +1,12 @@
 package microvm
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strconv"
 
 	"github.com/rbd-rescue/rbd-rescue/e2e/lab/process"
 )
@@ -16,6 +18,8 @@ type Options struct {
 	Kernel Kernel
 	// Initramfs is the file that WriteInitramfs wrote.
 	Initramfs string
+	// MemoryMiB is 384 if it is zero.
+	MemoryMiB int
 	// NetNS and Tap are the machine's link.
 	NetNS, Tap string
 	// Address of the machine, and of the gateway on the other side of the tap.
@@ -23,10 +27,12 @@ type Options struct {
 	Gateway netip.Addr
 	// Listen is where the machine serves calls (package krbd).
 	Listen netip.AddrPort
+	// Forward is what else the machine serves: --forward of its init.
+	Forward string
 }
 
-// WriteInitramfs packs init (lab-vm), the node's agent (rbd-rescue), and the kernel's modules.
-func WriteInitramfs(file, init, agent string, kernel Kernel) (err error) {
+// WriteInitramfs packs init (lab-vm), the node's agent (rbd-rescue), the kernel's modules, and whole folders.
+func WriteInitramfs(file, init, agent string, kernel Kernel, folders ...string) (err error) {
 	out, err := os.Create(file)
 	if err != nil {
 		return fmt.Errorf("making the initramfs: %w", err)
@@ -52,6 +58,11 @@ func WriteInitramfs(file, init, agent string, kernel Kernel) (err error) {
 		}
 		a.add(fmt.Sprintf("modules/%02d-%s", i, filepath.Base(path)), plainFile, module) // init loads them by name
 	}
+	for _, folder := range folders {
+		if err := a.addTree(folder); err != nil {
+			return fmt.Errorf("packing %s: %w", folder, err)
+		}
+	}
 	if err := a.end(); err != nil {
 		return fmt.Errorf("writing the initramfs: %w", err)
 	}
@@ -61,18 +72,18 @@ func WriteInitramfs(file, init, agent string, kernel Kernel) (err error) {
 // Spec is the process. Frozen, it is a frozen host; killed, a host without power. TCG: nested KVM hangs on some hosts.
 func Spec(o Options) process.Spec {
 	const (
-		link    = "net0"
+		card    = "net0"
 		console = "console=ttyS0 quiet panic=-1" // the machine ends when its init does
 	)
 	return process.Spec{
 		Name: o.Name, Path: "qemu-system-x86_64", NetNS: o.NetNS,
 		Args: []string{
-			"-accel", "tcg", "-cpu", "max", "-M", "q35", "-m", "384", "-smp", "1",
+			"-accel", "tcg", "-cpu", "max", "-M", "q35", "-m", strconv.Itoa(cmp.Or(o.MemoryMiB, 384)), "-smp", "1",
 			"-nodefaults", "-no-user-config", "-no-reboot", "-display", "none", "-serial", "stdio",
-			"-netdev", "tap,id=" + link + ",ifname=" + o.Tap + ",script=no,downscript=no",
-			"-device", "virtio-net-pci,romfile=,netdev=" + link,
+			"-netdev", "tap,id=" + card + ",ifname=" + o.Tap + ",script=no,downscript=no",
+			"-device", "virtio-net-pci,romfile=,netdev=" + card,
 			"-kernel", o.Kernel.Image, "-initrd", o.Initramfs,
-			"-append", fmt.Sprintf("%s -- --address=%s --gateway=%s --listen=%s", console, o.Address, o.Gateway, o.Listen),
+			"-append", fmt.Sprintf("%s -- --address=%s --gateway=%s --listen=%s --forward=%s", console, o.Address, o.Gateway, o.Listen, o.Forward),
 		},
 	}
 }
