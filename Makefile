@@ -20,7 +20,7 @@ help: ## List the targets
 
 .PHONY: test
 test: lab-parts ## All tests, on a fresh Debian 12 machine with Go, as root (installs Debian's Ceph packages)
-	@$(call beside_each_other,e2e-lab e2e-ceph quick e2e-apart)
+	@$(call beside_each_other,e2e-lab e2e-alone quick e2e-ceph e2e-apart)
 
 .PHONY: test-unit
 test-unit: ## The quick tests: no root, no Ceph, race detector on
@@ -35,9 +35,14 @@ alerts: prometheus ## Test when each alert fires and when not, that alerts and d
 	go -C tools/dashboard test ./...
 
 .PHONY: test-history
-test-history: ## Over 100,000 steps of random histories against the safety rules (HISTORIES=1000 of 100 steps)
-	go test -run TestTheRules ./remediator/history -rapid.checks=$(HISTORIES) -rapid.steps=100 -timeout 30m
-	go test -run TestEvery ./remediator/history -rapid.checks=$(shell expr $(HISTORIES) / 5) -rapid.steps=100 -timeout 30m
+test-history: test-history-rules test-history-ends ## Over 100,000 steps of random histories against the safety rules (HISTORIES=1000 of 100 steps)
+
+.PHONY: test-history-rules test-history-ends
+test-history-rules:
+	go test -run TestTheRules ./remediator/history -rapid.checks=$(HISTORIES) -rapid.steps=100 -timeout 40m
+
+test-history-ends:
+	go test -run TestEvery ./remediator/history -rapid.checks=$(shell expr $(HISTORIES) / 5) -rapid.steps=100 -timeout 40m
 
 .PHONY: mutate
 mutate: ## Break each safety rule in turn; fail if no test notices (RULE=S1 for one)
@@ -45,32 +50,36 @@ mutate: ## Break each safety rule in turn; fail if no test notices (RULE=S1 for 
 
 .PHONY: test-e2e
 test-e2e: lab-parts ## The lab's own tests and the end-to-end scenarios, as root (E2E_FLAGS=-v)
-	@$(call beside_each_other,e2e-lab e2e-ceph e2e-apart)
+	@$(call beside_each_other,e2e-lab e2e-alone e2e-ceph e2e-apart)
 
 .PHONY: lab-parts
 lab-parts: packages vm old-and-new-ceph prometheus # what the lab needs that is not built, and a look at its code
 	go vet -tags $(LIBRADOS_TAGS) ./ceph/librados ./cmd/rbd-rescue
 	$(E2E) go vet -tags $(LIBRADOS_TAGS) ./...
 
-# The scenarios wait more than they compute, and take longest: the rest is done beside them. What the other lanes print is shown when
+# The scenarios wait more than they compute, and take longest: there are two labs for them, and the rest is done beside. What the other lanes print is shown when
 # they are done, and of those that failed at the end. Another make test waits: its names and addresses are the same.
 MACHINE := /run/lock/rbd-rescue-e2e
 LANES   := e2e/bin/lanes
-beside_each_other = rm -rf e2e/bin/skipped $(LANES); mkdir -p $(LANES); \
+beside_each_other = rm -rf e2e/bin/skipped e2e/bin/rights $(LANES); mkdir -p $(LANES); \
 	flock -o $(MACHINE) $(MAKE) --no-print-directory -k -j3 $(1); result=$$?; \
 	for log in $(LANES)/*.failed; do if [ -e $$log ]; then echo; echo "*** FAILED: $$(basename $$log .failed)"; cat $$log; fi; done; \
 	if [ -s e2e/bin/skipped ]; then echo; echo "*** SKIPPED, so not tested:"; cat e2e/bin/skipped; fi; exit $$result
 lane = @mkdir -p $(LANES); if ( $(1) ) >$(LANES)/$@.log 2>&1; then cat $(LANES)/$@.log; else \
 	echo "*** $@ has failed; its output comes at the end"; mv $(LANES)/$@.log $(LANES)/$@.failed; exit 1; fi
 
-# The scenarios have the machine's network, /run and names. These two have Ceph clusters on addresses of their own, and the packages
-# that are left have labs of their own, apart, one after the other. No pass is remembered: it depends on more than files.
+# The scenarios that run beside each other have the machine's network, /run and names; those that need a lab to themselves have theirs
+# apart. These two have Ceph clusters on addresses of their own, and the packages that are left have labs of their own, apart, one
+# after the other. No pass is remembered: it depends on more than files.
 OWN_CEPH := cmd/lab-csi lab/ceph
 E2E_TEST := go test -tags $(LIBRADOS_TAGS) -count 1 -p 1 -parallel 32 -timeout 45m $(E2E_FLAGS)
 
-.PHONY: e2e-lab e2e-ceph e2e-apart quick
+.PHONY: e2e-lab e2e-alone e2e-ceph e2e-apart quick
 e2e-lab:
-	$(call lane,$(E2E) $(E2E_TEST) .)
+	$(call lane,$(E2E) $(E2E_TEST) . -part=beside)
+
+e2e-alone:
+	$(call lane,$(E2E) ./apart $(E2E_TEST) . -part=alone)
 
 e2e-ceph:
 	$(call lane,$(E2E) $(E2E_TEST) $(OWN_CEPH:%=./%))
@@ -106,7 +115,7 @@ FUZZ := ceph/FuzzParseAddress ceph/FuzzParseOSDMap ceph/FuzzParseDaemons ceph/Fu
 	webhook/FuzzPodAdmission webhook/FuzzNamespaceAdmission
 
 .PHONY: explore
-explore: fuzz test-history ## What looks for the unknown at random: fuzz targets and histories
+explore: test-history fuzz ## What looks for the unknown at random: fuzz targets and histories
 
 .PHONY: fuzz $(FUZZ)
 fuzz: $(FUZZ) ## Fuzz the parsers of foreign text (FUZZ_TIME=30s each)

@@ -24,6 +24,7 @@ const kernelNode = "node-k"
 // The client that users have in production. The node is there for these scenarios alone, which follow each other on it, beside
 // those on other nodes.
 func TestKernelClient(t *testing.T) {
+	only(t, beside)
 	if reason := shared.NoKernelNodes(); reason != "" {
 		skip.Loudly(t, "THE KERNEL'S RBD CLIENT IS NOT TESTED: %s", reason)
 	}

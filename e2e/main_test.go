@@ -24,12 +24,30 @@ var (
 // apart are for scenarios that take Ceph away, one at a time: their volumes are in a cluster that no other scenario needs.
 var apart = []string{"apart-a", "apart-b", "apart-c"}
 
+// The scenarios wait more than they compute, so that two labs beside each other on one machine take half the time. Each has a part of
+// them; without the flag one lab has all.
+const (
+	beside = "beside" // those that run beside each other
+	alone  = "alone"  // those that have their lab to themselves, one after the other
+)
+
+var part = flag.String("part", "", "which scenarios: beside or alone; all if it is empty")
+
+// only skips a scenario of the other part.
+func only(t *testing.T, of string) {
+	t.Helper()
+	if *part != "" && *part != of {
+		t.Skipf("it is of the part %q", of)
+	}
+}
+
 // shared is the lab of all scenarios, each on namespaces of its own.
 var shared *lab.Lab
 
 func TestMain(m *testing.M) { os.Exit(run(m)) }
 
 func run(m *testing.M) int {
+	flag.Parse()
 	if os.Geteuid() != 0 {
 		fmt.Println("SKIPPED: the end-to-end scenarios need root, for network namespaces and mounts")
 		return 0

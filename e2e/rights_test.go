@@ -2,9 +2,16 @@ package e2e
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 
 	rbacv1 "k8s.io/api/rbac/v1"
 	auditv1 "k8s.io/apiserver/pkg/apis/audit/v1"
@@ -31,19 +38,19 @@ var seldom = map[string]string{
 
 // right is what a rule of a role grants, once for each verb, resource and name.
 type right struct {
-	account, verb, group, resource, name string
+	Account, Verb, Group, Resource, Name string
 }
 
 func (r right) String() string {
-	text := fmt.Sprintf("%s: %s %s", r.account, r.verb, r.resource)
-	if r.group != "" {
-		text += "." + r.group
+	text := fmt.Sprintf("%s: %s %s", r.Account, r.Verb, r.Resource)
+	if r.Group != "" {
+		text += "." + r.Group
 	}
-	return strings.TrimSpace(text + " " + r.name)
+	return strings.TrimSpace(text + " " + r.Name)
 }
 
-// everyRightIsUsed compares what the chart grants with what the API server saw rbd-rescue use in all scenarios; the result is the
-// process's.
+// everyRightIsUsed compares what the chart grants with what the API servers saw rbd-rescue use in all scenarios; where two labs have a
+// part each, the one that ends last does. The result is the process's.
 func everyRightIsUsed(ctx context.Context) int {
 	granted, err := grantedRights(ctx)
 	if err != nil {
@@ -55,11 +62,22 @@ func everyRightIsUsed(ctx context.Context) int {
 		fmt.Println(err)
 		return 1
 	}
+	if *part != "" {
+		others, err := exchange(used)
+		if err != nil {
+			fmt.Println("the rights that the other lab's scenarios need:", err)
+			return 1
+		}
+		if others == nil {
+			return 0 // it compares when it ends
+		}
+		maps.Copy(used, others)
+	}
 	result := 0
 	for _, r := range granted {
 		_, excused := seldom[r.String()]
 		// A list is how an informer begins where the API server has no streaming lists (before Kubernetes 1.32).
-		informs := r.verb == "list" && used[right{r.account, "watch", r.group, r.resource, r.name}]
+		informs := r.Verb == "list" && used[right{r.Account, "watch", r.Group, r.Resource, r.Name}]
 		if !used[r] && !excused && !informs {
 			fmt.Printf("FAIL: no scenario needs the right %q: take it out of the chart, or say why it is needed\n", r)
 			result = 1
@@ -70,6 +88,46 @@ func everyRightIsUsed(ctx context.Context) int {
 		return 1
 	}
 	return result
+}
+
+// exchange leaves what this part has used for the other one, and gives what that has left; nil if it has not ended yet.
+func exchange(used map[right]bool) (map[right]bool, error) {
+	dir := filepath.Join("bin", "rights") // make test empties it
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, err
+	}
+	lock, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	defer lock.Close()
+	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
+		return nil, err
+	}
+	text, err := json.Marshal(slices.Collect(maps.Keys(used)))
+	if err != nil {
+		return nil, err
+	}
+	if err := os.WriteFile(filepath.Join(dir, *part), text, 0o600); err != nil {
+		return nil, err
+	}
+	other := map[string]string{beside: alone, alone: beside}[*part]
+	text, err = os.ReadFile(filepath.Join(dir, other))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var list []right
+	if err := json.Unmarshal(text, &list); err != nil {
+		return nil, err
+	}
+	rights := map[right]bool{}
+	for _, r := range list {
+		rights[r] = true
+	}
+	return rights, nil
 }
 
 func grantedRights(ctx context.Context) ([]right, error) {

@@ -87,12 +87,14 @@ var apartInUse sync.Mutex
 // fence lifted, so that the next scenario starts on a healthy cluster.
 func begin(t *testing.T, mode v1alpha1.Mode) *scenario {
 	t.Helper()
+	only(t, alone)
 	return beginWith(t, mode, "")
 }
 
 // beginOnNode is for a scenario that fails one node and no other part of the lab: it runs beside those on other nodes.
 func beginOnNode(t *testing.T, mode v1alpha1.Mode) *scenario {
 	t.Helper()
+	only(t, beside)
 	t.Parallel()
 	node, ok := <-free
 	if !ok {
@@ -112,6 +114,7 @@ func beginOnNode(t *testing.T, mode v1alpha1.Mode) *scenario {
 // reached is told once an hour of a node: a scenario that waits for it needs a node of its own.
 func beginApart(t *testing.T, node string, mode v1alpha1.Mode) *scenario {
 	t.Helper()
+	only(t, beside)
 	t.Parallel()
 	apartInUse.Lock()
 	t.Cleanup(apartInUse.Unlock)

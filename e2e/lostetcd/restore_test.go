@@ -314,11 +314,12 @@ func TestAVolumeIsRestoredFromItsImageAfterTheLossOfEtcd(t *testing.T) {
 
 	_, err = s.ceph.RBD(s.ctx, "snap", "create", ceph.Pool+"/"+image+"@before")
 	s.must(err)
-	s.writeOn("node-b")
+	successor := s.writeOn("node-b")
 	s.reports("another node goes on where it ended", "node-b", func(w workload.WriterReport) bool { return w.Acknowledged > 10 })
 	s.must(writer.Thaw())
 	s.reports("what node-a writes is refused, and all records are there", "node-a", func(w workload.WriterReport) bool { return w.Refused != "" })
 	s.fromSnapshot()
+	s.rolledBack(successor)
 }
 
 // fromSnapshot restores a snapshot beside the volume, which is in use; that one is not rolled back.
@@ -344,14 +345,38 @@ func (s *site) fromSnapshot() {
 	if csi := pv.Spec.CSI; csi.VolumeHandle != image+"-before" || csi.VolumeAttributes["staticVolume"] != "true" {
 		s.Errorf("the clone's volume is %+v", csi)
 	}
-	export := func(what string) string {
-		out, err := s.ceph.RBD(s.ctx, "export", "--no-progress", ceph.Pool+"/"+what, "-")
-		s.must(err)
-		return string(out)
-	}
-	if export(image+"-before") != export(image+"@before") {
+	if s.export(image+"-before") != s.export(image+"@before") {
 		s.Error("the clone is not the snapshot")
 	}
+}
+
+// rolledBack overwrites the image with the snapshot once nobody uses it any more. Its objects are there, and stay.
+func (s *site) rolledBack(writer *process.Process) {
+	s.Helper()
+	if s.export(image) == s.export(image+"@before") {
+		s.Fatal("nothing was written since the snapshot")
+	}
+	before := s.bound("data")
+	s.must(writer.Kill())
+	var out string
+	s.eventually("the image is rolled back once the writer's watch has run out", func() (is bool, err error) {
+		out, err = s.restoreBy(s.restorer, ceph.Pool+"/"+image, "--snapshot=before", "--rollback", "--overwrite="+ceph.Pool+"/"+image)
+		return err == nil, err
+	})
+	s.Logf("%s", out)
+	if s.export(image) != s.export(image+"@before") {
+		s.Error("the image is not the snapshot")
+	}
+	if now := s.bound("data"); now.UID != before.UID || now.ResourceVersion != before.ResourceVersion {
+		s.Errorf("the claim was %+v, and is %+v", before, now)
+	}
+}
+
+func (s *site) export(what string) string {
+	s.Helper()
+	out, err := s.ceph.RBD(s.ctx, "export", "--no-progress", ceph.Pool+"/"+what, "-")
+	s.must(err)
+	return string(out)
 }
 
 func (s *site) bound(name string) *corev1.PersistentVolumeClaim {
