@@ -51,11 +51,13 @@ var (
 // host is the machine, and what is outside of it.
 type host struct {
 	*testing.T
-	ctx     context.Context
-	ceph    *ceph.Cluster
-	key     string
-	machine *krbd.Machine
-	runtime cri.RuntimeServiceClient
+	ctx        context.Context
+	supervisor *process.Supervisor
+	binaries   build.Binaries
+	ceph       *ceph.Cluster
+	key        string
+	machine    *krbd.Machine
+	runtime    cri.RuntimeServiceClient
 }
 
 // pod has one volume, on an image of its name.
@@ -82,7 +84,7 @@ func begin(t *testing.T) *host {
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Minute) // the first build is slow
 	t.Cleanup(cancel)
 	h := &host{T: t, ctx: ctx}
-	binaries, err := build.Build(ctx, os.Stdout, build.LabVM, build.NodeAgent)
+	binaries, err := build.Build(ctx, os.Stdout, build.LabVM, build.NodeAgent, build.LabKube, build.Helm)
 	h.must(errors.Join(err, process.CleanUp(dir), os.RemoveAll(dir)))
 	files := filepath.Join(binaries.Dir, microvm.Dir)
 	if reason := microvm.Unavailable(files); reason != "" || os.Geteuid() != 0 {
@@ -90,6 +92,7 @@ func begin(t *testing.T) *host {
 	}
 	supervisor, err := process.NewSupervisor(dir)
 	h.must(err)
+	h.supervisor, h.binaries = supervisor, binaries
 	_ = exec.Command("ip", "link", "del", link).Run() // an interrupted run's
 	for _, args := range [][]string{
 		{"tuntap", "add", "dev", link, "mode", "tap"}, {"addr", "add", gateway.String() + "/24", "dev", link}, {"link", "set", link, "up"},

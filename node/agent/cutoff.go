@@ -69,8 +69,13 @@ func (c *CutOff) ask(ctx context.Context, state contact) contact {
 	defer cancel()
 	namespaces, err := c.Rescued(ctx)
 	if err != nil {
-		state.failures++
+		if state.failures++; state.failures == 1 {
+			ctrl.LoggerFrom(ctx).Error(err, "The API does not say which namespaces have opted in; it is asked again")
+		}
 		return state
+	}
+	if state.namespaces == nil || state.failures > 0 {
+		ctrl.LoggerFrom(ctx).Info("The API says which namespaces have opted in", "namespaces", len(namespaces))
 	}
 	return contact{last: c.Clock.Now(), namespaces: namespaces}
 }
