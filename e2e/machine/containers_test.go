@@ -1,6 +1,6 @@
 //go:build librados
 
-package node
+package machine
 
 import (
 	"archive/tar"

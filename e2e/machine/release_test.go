@@ -1,8 +1,8 @@
 //go:build librados
 
-// Package node has rbd-rescue's node command let go real mappings of real containers: a kernel's RBD client in a microVM, ext4, containerd
+// Package machine has rbd-rescue's node command let go real mappings of real containers: a kernel's RBD client in a microVM, ext4, containerd
 // and runc of Debian, and real Ceph. There is no kubelet and no API server: the test does what they would.
-package node
+package machine
 
 import (
 	"context"
