@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"io"
 	"strings"
 	"testing"
 
@@ -21,8 +22,12 @@ type called struct {
 
 // call calls the plugin as a person does, on a cluster of the test's own.
 func call(ctx context.Context, p *plugin, typed string, args ...string) called {
+	return callReading(ctx, p, strings.NewReader(typed), args...)
+}
+
+func callReading(ctx context.Context, p *plugin, in io.Reader, args ...string) called {
 	var out, errOut bytes.Buffer
-	p.IOStreams = genericiooptions.IOStreams{In: strings.NewReader(typed), Out: &out, ErrOut: &errOut}
+	p.IOStreams = genericiooptions.IOStreams{In: in, Out: &out, ErrOut: &errOut}
 	root := p.command() //nolint:contextcheck // cobra hands it on
 	root.SetArgs(args)
 	code := exit.Run(ctx, root, &errOut)

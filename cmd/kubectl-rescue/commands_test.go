@@ -3,8 +3,11 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"io"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -48,9 +51,18 @@ func cluster(t *testing.T, objects ...client.Object) (client.Client, *plugin) {
 		Create: func(ctx context.Context, c client.WithWatch, o client.Object, options ...client.CreateOption) error {
 			if review, is := o.(*authenticationv1.SelfSubjectReview); is {
 				review.Status.UserInfo.Username = "anna"
-				return nil
+				return ctx.Err()
+			}
+			if err := ctx.Err(); err != nil { // which a fake client does not look at
+				return err
 			}
 			return c.Create(ctx, o, options...)
+		},
+		Patch: func(ctx context.Context, c client.WithWatch, o client.Object, patch client.Patch, options ...client.PatchOption) error {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			return c.Patch(ctx, o, patch, options...)
 		},
 	}).Build()
 	p := untouched(t)
@@ -105,6 +117,33 @@ func TestFenceShowsThePlanAndWantsTheNodesName(t *testing.T) {
 			}
 			if spec := made[0].Spec; spec.NodeName != "node-a" || spec.BootID != "boot-1" || spec.Automatic || spec.Reason != "it hangs" {
 				t.Errorf("made %+v", spec)
+			}
+		})
+	}
+}
+
+// thoughtful reads a plan at night before they type.
+type thoughtful struct{ io.Reader }
+
+func (r thoughtful) Read(p []byte) (int, error) {
+	time.Sleep(10 * time.Minute) // of the bubble's time
+	return r.Reader.Read(p)
+}
+
+func TestATimeOutDoesNotCountWhatAPersonTakesToConfirm(t *testing.T) {
+	t.Parallel()
+	for _, args := range [][]string{{"fence", "node-a", "--reason", "it hangs"}, {"lift", "node-a", "--reason", "it is off"}} {
+		synctest.Test(t, func(t *testing.T) {
+			objects := []client.Object{nodeA()}
+			if args[0] == "lift" {
+				objects = append(objects, fenceOfNodeA(v1alpha1.PhaseRecovered))
+			}
+			_, p := cluster(t, objects...)
+			p.run = runner(func(_ context.Context, streams remote.Streams, _ ...string) error {
+				return json.NewEncoder(streams.Out).Encode(plan.Rehearsal{Node: "node-a"})
+			})
+			if got := callReading(t.Context(), p, thoughtful{strings.NewReader("node-a\n")}, args...); got.code != exit.Fine {
+				t.Errorf("%s: code %d: %s", args[0], got.code, got.errOut)
 			}
 		})
 	}

@@ -41,9 +41,7 @@ Name clients with --client where rbd-rescue cannot tell them, as rbd status prin
 			if err := o.check(args[0]); err != nil {
 				return err
 			}
-			ctx, cancel := p.deadline(command.Context())
-			defer cancel()
-			return o.run(ctx, args[0])
+			return o.run(command.Context(), args[0])
 		},
 	}
 	command.Flags().StringVar(&o.reason, "reason", "", "why the node is fenced; kept in the NodeFence")
@@ -70,31 +68,39 @@ func (o fenceOptions) run(ctx context.Context, node string) error {
 	if err != nil {
 		return err
 	}
-	nf, err := o.nodeFence(ctx, c, node)
+	nf, err := o.prepare(ctx, c, node)
 	if err != nil {
 		return err
-	}
-	if !o.yes {
-		args := []string{node, "--by-hand", "--boot-id=" + nf.Spec.BootID}
-		for _, text := range o.clients {
-			args = append(args, "--client="+text)
-		}
-		rehearsal, err := o.rehearse(ctx, args...)
-		if err != nil {
-			return fmt.Errorf("nothing was done, since the plan cannot be shown (--yes fences without it): %w", err)
-		}
-		if err := planText(o.ErrOut, rehearsal, false); err != nil {
-			return err
-		}
 	}
 	if err := o.confirm(o.yes, fmt.Sprintf("\nThis cuts node %s off from Ceph until it is rebooted.", node), node); err != nil {
 		return err
 	}
+	ctx, cancel := o.deadline(ctx)
+	defer cancel()
 	if err := c.Create(ctx, nf); err != nil {
 		return fmt.Errorf("making a NodeFence of node %s: %w", node, err)
 	}
 	fmt.Fprintf(o.Out, "nodefence.%s/%s made; follow it: kubectl get nodefence %s --watch\n", v1alpha1.GroupVersion.Group, nf.Name, nf.Name)
 	return nil
+}
+
+// prepare gives what is to be made, and shows what it would do.
+func (o fenceOptions) prepare(ctx context.Context, c client.Client, node string) (*v1alpha1.NodeFence, error) {
+	ctx, cancel := o.deadline(ctx)
+	defer cancel()
+	nf, err := o.nodeFence(ctx, c, node)
+	if err != nil || o.yes {
+		return nf, err
+	}
+	args := []string{node, "--by-hand", "--boot-id=" + nf.Spec.BootID}
+	for _, text := range o.clients {
+		args = append(args, "--client="+text)
+	}
+	rehearsal, err := o.rehearse(ctx, args...)
+	if err != nil {
+		return nil, fmt.Errorf("nothing was done, since the plan cannot be shown (--yes fences without it): %w", err)
+	}
+	return nf, planText(o.ErrOut, rehearsal, false)
 }
 
 // nodeFence is what is to be made. One that is under way is enough.

@@ -30,9 +30,7 @@ If the old boot still runs, its RBD mappings can write again, unseen by Ceph, to
 			if err := checkReason(reason, "the machine is unplugged"); err != nil {
 				return err
 			}
-			ctx, cancel := p.deadline(command.Context())
-			defer cancel()
-			return p.lift(ctx, args[0], reason, yes)
+			return p.lift(command.Context(), args[0], reason, yes)
 		},
 	}
 	command.Flags().StringVar(&reason, "reason", "", "why the boot is over; kept on the NodeFence")
@@ -45,19 +43,15 @@ func (p *plugin) lift(ctx context.Context, name, reason string, yes bool) error 
 	if err != nil {
 		return err
 	}
-	nf, err := findFence(ctx, c, name)
+	nf, err := p.liftable(ctx, c, name)
 	if err != nil {
 		return err
-	}
-	switch {
-	case !nf.Active():
-		return fmt.Errorf("NodeFence %s is over: %s", nf.Name, nf.Status.Phase)
-	case nf.Spec.BootID == "":
-		return fmt.Errorf("NodeFence %s names no boot, and has cut nothing off: delete it: kubectl delete nodefence %s", nf.Name, nf.Name)
 	}
 	if err := p.confirm(yes, liftWarning(nf), nf.Spec.NodeName); err != nil {
 		return err
 	}
+	ctx, cancel := p.deadline(ctx)
+	defer cancel()
 	by := map[string]string{v1alpha1.AnnotationLift: nf.Spec.BootID, v1alpha1.AnnotationLiftReason: reason}
 	if who := whoAmI(ctx, c); who != "" {
 		by[v1alpha1.AnnotationLiftReason] = who + ": " + reason
@@ -67,6 +61,23 @@ func (p *plugin) lift(ctx context.Context, name, reason string, yes bool) error 
 	}
 	fmt.Fprintf(p.Out, "nodefence.%s/%s is to be lifted; follow it: kubectl get nodefence %s --watch\n", v1alpha1.GroupVersion.Group, nf.Name, nf.Name)
 	return nil
+}
+
+// liftable finds a NodeFence that a person may lift.
+func (p *plugin) liftable(ctx context.Context, c client.Client, name string) (*v1alpha1.NodeFence, error) {
+	ctx, cancel := p.deadline(ctx)
+	defer cancel()
+	nf, err := findFence(ctx, c, name)
+	switch {
+	case err != nil:
+		return nil, err
+	case !nf.Active():
+		return nil, fmt.Errorf("NodeFence %s is over: %s", nf.Name, nf.Status.Phase)
+	case nf.Spec.BootID == "":
+		return nil, fmt.Errorf("NodeFence %s names no boot, and has cut nothing off: delete it: kubectl delete nodefence %s", nf.Name, nf.Name)
+	default:
+		return nf, nil
+	}
 }
 
 // liftWarning says what the person takes upon them.

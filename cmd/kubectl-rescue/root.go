@@ -51,7 +51,7 @@ func (p *plugin) command() *cobra.Command {
 	p.flags.AddFlags(root.PersistentFlags())
 	root.PersistentFlags().StringVar(&p.rescueNamespace, "rescue-namespace", "rbd-rescue", "namespace that rbd-rescue runs in")
 	root.PersistentFlags().StringVar(&p.rescueCommand, "rescue-command", "", "command that runs rbd-rescue here, in place of a remediator's pod, as in \"/usr/bin/rbd-rescue --config=FILE --namespace=rbd-rescue\"")
-	root.PersistentFlags().DurationVar(&p.timeout, "timeout", time.Minute, "how long the whole command may take")
+	root.PersistentFlags().DurationVar(&p.timeout, "timeout", time.Minute, "how long the command may take, without what a person takes to confirm")
 	root.PersistentPreRunE = func(*cobra.Command, []string) error {
 		if p.timeout <= 0 {
 			return exit.Misusef("--timeout: must be more than 0, not %s", p.timeout)
@@ -62,7 +62,7 @@ func (p *plugin) command() *cobra.Command {
 	return root
 }
 
-// deadline bounds a command as a whole.
+// deadline bounds what a command asks, before a person confirms and after.
 func (p *plugin) deadline(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(ctx, p.timeout)
 }
