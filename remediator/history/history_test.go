@@ -27,7 +27,7 @@ func TestMain(m *testing.M) {
 	ctrl.SetLogger(logr.Discard())
 	flag.Parse()
 	// The same histories each time, and few of them; `make test-history` makes many. -rapid.seed=N makes others.
-	for name, value := range map[string]string{"rapid.seed": "20261123", "rapid.checks": "30"} {
+	for name, value := range map[string]string{"rapid.seed": "20261123", "rapid.checks": "10"} {
 		if given := flag.Lookup(name); given.Value.String() == given.DefValue {
 			_ = flag.Set(name, value)
 		}
