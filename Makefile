@@ -64,16 +64,16 @@ lab-parts: packages vm old-and-new-ceph prometheus # what the lab needs that is 
 # they are done, and of those that failed at the end. Another make test waits: its names and addresses are the same.
 MACHINE := /run/lock/rbd-rescue-e2e
 LANES   := e2e/bin/lanes
-beside_each_other = rm -rf e2e/bin/skipped e2e/bin/rights $(LANES); mkdir -p $(LANES); \
-	flock -o $(MACHINE) $(MAKE) --no-print-directory -k -j3 $(1); result=$$?; \
+beside_each_other = flock -o $(MACHINE) sh -c 'rm -rf e2e/bin/skipped e2e/bin/rights $(LANES); mkdir -p $(LANES); \
+	exec $(MAKE) --no-print-directory -k -j3 $(1)'; result=$$?; \
 	for log in $(LANES)/*.failed; do if [ -e $$log ]; then echo; echo "*** FAILED: $$(basename $$log .failed)"; cat $$log; fi; done; \
 	if [ -s e2e/bin/skipped ]; then echo; echo "*** SKIPPED, so not tested:"; cat e2e/bin/skipped; fi; exit $$result
 lane = @mkdir -p $(LANES); if ( $(1) ) >$(LANES)/$@.log 2>&1; then cat $(LANES)/$@.log; else \
 	echo "*** $@ has failed; its output comes at the end"; mv $(LANES)/$@.log $(LANES)/$@.failed; exit 1; fi
 
 # The scenarios that run beside each other have the machine's network, /run and names; those that need a lab to themselves have theirs
-# apart. These two have Ceph clusters on addresses of their own, and the packages that are left have labs of their own, apart, one
-# after the other. No pass is remembered: it depends on more than files. lab-parts has vetted the code.
+# apart. cmd/lab-csi and lab/ceph have Ceph clusters on addresses of their own; the packages that are left have labs of their own,
+# apart, one after the other. No pass is remembered: it depends on more than files. lab-parts has vetted the code.
 OWN_CEPH := cmd/lab-csi lab/ceph
 E2E_TEST := go test -vet=off -tags $(LIBRADOS_TAGS) -count 1 -p 1 -parallel 32 -timeout 45m $(E2E_FLAGS)
 
@@ -126,10 +126,10 @@ fuzz: $(FUZZ) ## Fuzz the parsers of foreign text (FUZZ_TIME=30s each)
 # comes with the input that made it.
 $(FUZZ):
 	@mkdir -p $(BIN)
-	go test -run '^$$' -fuzz '^$(notdir $@)$$' -fuzztime $(FUZZ_TIME) $(FUZZ_FLAGS) ./$(patsubst %/,%,$(dir $@)) >$(BIN)/$(notdir $@).log 2>&1 || \
-		{ grep -q '^    context deadline exceeded$$' $(BIN)/$(notdir $@).log && ! grep -Eq 'Failing input|panic' $(BIN)/$(notdir $@).log; } || \
-		{ cat $(BIN)/$(notdir $@).log; exit 1; }
-	@grep '^fuzz: elapsed' $(BIN)/$(notdir $@).log | tail -1
+	go test -run '^$$' -fuzz '^$(notdir $@)$$' -fuzztime $(FUZZ_TIME) $(FUZZ_FLAGS) ./$(patsubst %/,%,$(dir $@)) >$(BIN)/$(subst /,-,$@).log 2>&1 || \
+		{ grep -q '^    context deadline exceeded$$' $(BIN)/$(subst /,-,$@).log && ! grep -Eq 'Failing input|panic' $(BIN)/$(subst /,-,$@).log; } || \
+		{ cat $(BIN)/$(subst /,-,$@).log; exit 1; }
+	@grep '^fuzz: elapsed' $(BIN)/$(subst /,-,$@).log | tail -1
 
 .PHONY: lint
 lint: packages $(BIN)/golangci-lint chart ## Run the linters on both modules and the chart
@@ -230,7 +230,7 @@ packages: ## Install the Debian packages that lab and librados need
 	@./e2e/install-packages
 
 .PHONY: vm
-vm: ## Get qemu and a kernel for the scenarios with the real kernel RBD client, if they can be had
+vm: ## Get qemu, a kernel and a container runtime for the tests with the real kernel RBD client, if they can be had
 	@./e2e/install-vm
 
 .PHONY: prometheus

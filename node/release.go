@@ -49,23 +49,29 @@ func (s Selection) Selects(m Mapping) bool {
 	}
 }
 
-// Unclaimed is an error where nothing is selected, and yet mappings are there that nobody is known to use: once a release got as far as
+// Unclaimed is an error where mappings are there that nobody is known to use, and that were not named: once a release got as far as
 // the unmounts, nothing tells any more whose mapping it is.
 func (s Selection) Unclaimed(survey Survey) error {
-	if chosen, named := s.Of(survey); len(chosen) > 0 || named {
+	if s.Device != "" || s.Image != "" {
 		return nil
 	}
 	var unclaimed []string
 	for _, m := range survey.Mappings {
-		if len(m.Mounts)+len(m.Pods)+len(m.Elsewhere) == 0 {
+		if m.unclaimed() {
 			unclaimed = append(unclaimed, m.String())
 		}
 	}
 	if len(unclaimed) == 0 {
 		return nil
 	}
-	return fmt.Errorf("mapped, and not known to be anybody's: %s. What an earlier release has unmounted is among these: let it go by --device",
+	return fmt.Errorf("mapped, and not known to be anybody's: %s. What an earlier release has unmounted may be among these: let it go by --device",
 		strings.Join(unclaimed, ", "))
+}
+
+// unclaimed tells whether nothing says who uses a mapping. Swap and LVM say that it is no pod.
+func (m Mapping) unclaimed() bool {
+	other := slices.ContainsFunc(m.Layers, func(l Layer) bool { return l.Kind == LayerOther })
+	return len(m.Mounts)+len(m.Pods)+len(m.Elsewhere) == 0 && !m.Swap && !other
 }
 
 // Step is one thing to do.

@@ -201,6 +201,15 @@ func TestWhatAnEarlierReleaseHasUnmountedIsNotTakenForNothing(t *testing.T) {
 	if err := (Selection{Image: "rbd/db"}).Unclaimed(m.survey()); err != nil {
 		t.Errorf("by its name: %v", err)
 	}
+	beside := Survey{Mappings: []Mapping{
+		{Device: "/dev/rbd0", Mounts: []Mount{{Path: "/var/lib/kubelet/x", Place: Place{Kind: PlacePod}}}}, {Device: "/dev/rbd1"},
+		{Device: "/dev/rbd2", Swap: true}, {Device: "/dev/rbd3", Layers: []Layer{{Kind: LayerOther}}},
+	}}
+	err := Selection{All: true}.Unclaimed(beside)
+	if err == nil || !strings.Contains(err.Error(), "/dev/rbd1") || strings.Contains(err.Error(), "/dev/rbd0") || strings.Contains(err.Error(), "/dev/rbd2") ||
+		strings.Contains(err.Error(), "/dev/rbd3") {
+		t.Errorf("beside others: %v", err)
+	}
 }
 
 // After an unmount nothing says any more that a mapping is Kubernetes': all does not mean it, its name does.

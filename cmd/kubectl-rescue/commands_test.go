@@ -123,11 +123,76 @@ func TestFenceShowsThePlanAndWantsTheNodesName(t *testing.T) {
 }
 
 // thoughtful reads a plan at night before they type.
-type thoughtful struct{ io.Reader }
+type thoughtful struct {
+	io.Reader
+	// meanwhile is what happens before they have.
+	meanwhile func()
+}
 
 func (r thoughtful) Read(p []byte) (int, error) {
 	time.Sleep(10 * time.Minute) // of the bubble's time
+	r.meanwhile()
 	return r.Reader.Read(p)
+}
+
+func TestWhatHasChangedWhileAPersonReadIsNotDone(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		args   []string
+		change func(client.Client) error
+		want   string
+	}{
+		"a volume runs elsewhere by now": {[]string{"lift", "node-a", "--reason", "it is off"}, func(c client.Client) error {
+			nf := fenceOfNodeA(v1alpha1.PhaseRecovered)
+			nf.Status.Volumes[0].RecoveredOn = "node-c"
+			return c.Patch(context.Background(), nf, client.Merge)
+		}, "has changed since it was shown"},
+		"the fence is over": {[]string{"lift", "node-a", "--reason", "it is off"}, func(c client.Client) error {
+			return c.Patch(context.Background(), fenceOfNodeA(v1alpha1.PhaseLifted), client.Merge)
+		}, "is over"},
+		"the node was rebooted": {[]string{"fence", "node-a", "--reason", "it hangs"}, func(c client.Client) error {
+			node := nodeA()
+			node.Status.NodeInfo.BootID = "boot-2"
+			return c.Status().Patch(context.Background(), node, client.Merge)
+		}, "was rebooted meanwhile (boot boot-1, then boot-2)"},
+		"it is fenced by now": {[]string{"fence", "node-a", "--reason", "it hangs"}, func(c client.Client) error {
+			return c.Create(context.Background(), fenceOfNodeA(v1alpha1.PhaseFencing))
+		}, "is under way already"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				objects := []client.Object{nodeA()}
+				if test.args[0] == "lift" {
+					objects = append(objects, fenceOfNodeA(v1alpha1.PhaseRecovered))
+				}
+				c, p := cluster(t, objects...)
+				p.run = runner(func(_ context.Context, streams remote.Streams, _ ...string) error {
+					return json.NewEncoder(streams.Out).Encode(plan.Rehearsal{Node: "node-a"})
+				})
+				in := thoughtful{strings.NewReader("node-a\n"), func() {
+					if err := test.change(c); err != nil {
+						t.Error(err)
+					}
+				}}
+				before := len(fences(t, c))
+				got := callReading(t.Context(), p, in, test.args...)
+				if got.code != exit.Failed || !strings.Contains(got.errOut, test.want) {
+					t.Errorf("code %d: %s", got.code, got.errOut)
+				}
+				for _, nf := range fences(t, c)[before:] {
+					if !nf.Spec.Automatic {
+						t.Errorf("made %s", nf.Name)
+					}
+				}
+				for _, nf := range fences(t, c) {
+					if nf.Annotations[v1alpha1.AnnotationLift] != "" {
+						t.Errorf("lifted %s", nf.Name)
+					}
+				}
+			})
+		})
+	}
 }
 
 func TestATimeOutDoesNotCountWhatAPersonTakesToConfirm(t *testing.T) {
@@ -142,7 +207,7 @@ func TestATimeOutDoesNotCountWhatAPersonTakesToConfirm(t *testing.T) {
 			p.run = runner(func(_ context.Context, streams remote.Streams, _ ...string) error {
 				return json.NewEncoder(streams.Out).Encode(plan.Rehearsal{Node: "node-a"})
 			})
-			if got := callReading(t.Context(), p, thoughtful{strings.NewReader("node-a\n")}, args...); got.code != exit.Fine {
+			if got := callReading(t.Context(), p, thoughtful{strings.NewReader("node-a\n"), func() {}}, args...); got.code != exit.Fine {
 				t.Errorf("%s: code %d: %s", args[0], got.code, got.errOut)
 			}
 		})

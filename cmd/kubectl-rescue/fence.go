@@ -77,6 +77,13 @@ func (o fenceOptions) run(ctx context.Context, node string) error {
 	}
 	ctx, cancel := o.deadline(ctx)
 	defer cancel()
+	again, err := o.nodeFence(ctx, c, node)
+	if err != nil {
+		return err
+	}
+	if again.Spec.BootID != nf.Spec.BootID {
+		return fmt.Errorf("node %s was rebooted meanwhile (boot %s, then %s), and was not fenced: look again", node, nf.Spec.BootID, again.Spec.BootID)
+	}
 	if err := c.Create(ctx, nf); err != nil {
 		return fmt.Errorf("making a NodeFence of node %s: %w", node, err)
 	}

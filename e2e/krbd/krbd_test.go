@@ -38,6 +38,9 @@ func (m *memory) Unmap(id int) error {
 func (m *memory) Close(id int) error { return m.Unmap(id) }
 
 func (m *memory) Run(p Program) ([]byte, error) {
+	if m.hang != nil {
+		<-m.hang
+	}
 	return []byte("looked for it"), fmt.Errorf("there is no %s", p.Path)
 }
 
@@ -117,7 +120,7 @@ func TestARefusalKeepsItsNumber(t *testing.T) {
 }
 
 func TestWhatAProgramPrintsIsGivenAlsoWhenItFails(t *testing.T) {
-	printed, err := machine(t, &memory{}).Run(Program{Path: "/true"})
+	printed, err := machine(t, &memory{}).Run(t.Context(), Program{Path: "/true"})
 	if printed != "looked for it" || err == nil || err.Error() != "there is no /true" {
 		t.Errorf("printed %q, %v", printed, err)
 	}
@@ -130,6 +133,11 @@ func TestACallThatHangsHoldsUpNoOther(t *testing.T) {
 	go func() { unmapped <- d.Unmap() }()
 	if _, err := d.ReadAt(make([]byte, 512), 0); err != nil {
 		t.Error(err)
+	}
+	ended, end := context.WithCancel(t.Context())
+	end()
+	if _, err := d.machine.Run(ended, Program{}); !errors.Is(err, context.Canceled) {
+		t.Errorf("a program is waited for: %v", err)
 	}
 	close(kernel.hang)
 	if err := <-unmapped; err != nil {

@@ -32,11 +32,20 @@ func Dial(ctx context.Context, address string) (*Machine, error) {
 // Close ends the connection; what is mapped stays so.
 func (m *Machine) Close() error { return m.client.Close() }
 
-// call gives the failure of a call, or the connection's.
+// call gives the failure of a call, or the connection's. It hangs while Ceph does, as what it stands for.
 func (m *Machine) call(method string, args any) (Reply, error) {
+	return m.callUntil(context.Background(), method, args)
+}
+
+func (m *Machine) callUntil(ctx context.Context, method string, args any) (Reply, error) {
 	var reply Reply
-	if err := m.client.Call(serviceName+"."+method, args, &reply); err != nil {
-		return reply, fmt.Errorf("calling the VM: %w", err)
+	select {
+	case <-ctx.Done():
+		return Reply{}, fmt.Errorf("waiting for the VM's answer: %w", ctx.Err())
+	case call := <-m.client.Go(serviceName+"."+method, args, &reply, make(chan *rpc.Call, 1)).Done:
+		if call.Error != nil {
+			return reply, fmt.Errorf("calling the VM: %w", call.Error)
+		}
 	}
 	if reply.Failure != nil {
 		return reply, reply.Failure
@@ -53,9 +62,9 @@ func (m *Machine) Map(image Image) (*Device, error) {
 	return &Device{machine: m, id: reply.ID, size: reply.Size}, nil
 }
 
-// Run runs a program in the VM until it ends, and gives what it printed, also when it failed.
-func (m *Machine) Run(program Program) (string, error) {
-	reply, err := m.call("Run", program)
+// Run runs a program in the VM until it ends, and gives what it printed, also when it failed. Once ctx ends it is left running.
+func (m *Machine) Run(ctx context.Context, program Program) (string, error) {
+	reply, err := m.callUntil(ctx, "Run", program)
 	return string(reply.Data), err
 }
 

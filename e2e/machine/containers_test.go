@@ -41,7 +41,7 @@ func (h *host) startRuntime(programs string) {
 	image, err := packImage(filepath.Join(programs, "bin", "busybox"))
 	h.must(err)
 	go func() {
-		printed, err := h.machine.Run(krbd.Program{Path: "/usr/bin/containerd", Files: map[string][]byte{
+		printed, err := h.machine.Run(h.ctx, krbd.Program{Path: "/usr/bin/containerd", Files: map[string][]byte{
 			"/etc/containerd/config.toml": []byte(runtimeConfig), "/etc/hosts": nil, "/etc/resolv.conf": nil, "/image.tar": image,
 		}})
 		if h.ctx.Err() == nil {

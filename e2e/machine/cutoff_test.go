@@ -59,7 +59,7 @@ func (h *host) startAgent(api *kube.ControlPlane) {
 	text, err := os.ReadFile(kubeconfig)
 	h.must(err)
 	go func() {
-		printed, err := h.machine.Run(krbd.Program{
+		printed, err := h.machine.Run(h.ctx, krbd.Program{
 			Path: "/rbd-rescue", Files: map[string][]byte{"/etc/kubeconfig": text},
 			Args: []string{"node", "agent", "--kubeconfig=/etc/kubeconfig", "--node-name=" + nodeName, "--release-after=" + releaseAfter, "--health-probe-bind-address=0"},
 		})

@@ -1,7 +1,7 @@
 //go:build librados
 
 // Package machine has rbd-rescue's node command let go real mappings of real containers: a kernel's RBD client in a microVM, ext4, containerd
-// and runc of Debian, and real Ceph. There is no kubelet and no API server: the test does what they would.
+// and runc of Debian, and real Ceph. There is no kubelet: the tests do what it would. One has an API server, for the agent.
 package machine
 
 import (
@@ -40,7 +40,7 @@ const (
 i=0; while :; do i=$((i+1)); echo $i >>/data/records; busybox sleep 0.05; done`
 )
 
-// The machine has nobody to talk to but Ceph and the test.
+// The machine has nobody to talk to but who is at its gateway: Ceph, the test, and an API server.
 var (
 	gateway        = netip.MustParseAddr("10.90.0.1")
 	address        = netip.MustParsePrefix("10.90.0.2/24")
@@ -81,13 +81,16 @@ func (p *pod) staging() string {
 
 func begin(t *testing.T) *host {
 	t.Helper()
+	if os.Geteuid() != 0 {
+		skip.Loudly(t, "THE NODE COMMAND IS NOT TESTED WITH CONTAINERS: it needs root")
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Minute) // the first build is slow
 	t.Cleanup(cancel)
 	h := &host{T: t, ctx: ctx}
 	binaries, err := build.Build(ctx, os.Stdout, build.LabVM, build.NodeAgent, build.LabKube, build.Helm)
 	h.must(errors.Join(err, process.CleanUp(dir), os.RemoveAll(dir)))
 	files := filepath.Join(binaries.Dir, microvm.Dir)
-	if reason := microvm.Unavailable(files); reason != "" || os.Geteuid() != 0 {
+	if reason := microvm.NoPrograms(files); reason != "" {
 		skip.Loudly(t, "THE NODE COMMAND IS NOT TESTED WITH CONTAINERS: %s", reason)
 	}
 	supervisor, err := process.NewSupervisor(dir)
@@ -102,13 +105,14 @@ func begin(t *testing.T) *host {
 		}
 	}
 	t.Cleanup(func() {
+		cancel() // what runs in the machine is expected to end now
 		if err := errors.Join(supervisor.StopAll(context.Background()), exec.Command("ip", "link", "del", link).Run()); err != nil {
 			t.Error(err)
 		}
 	})
 	kernel, err := microvm.FindKernel(files)
 	h.must(err)
-	programs, initramfs := filepath.Join(files, "programs"), filepath.Join(dir, "initramfs")
+	programs, initramfs := microvm.Programs(files), filepath.Join(dir, "initramfs")
 	h.must(microvm.WriteInitramfs(initramfs, filepath.Join(binaries.Dir, build.LabVM), filepath.Join(binaries.Dir, build.NodeAgent), kernel, programs))
 	_, err = supervisor.Start(microvm.Spec(microvm.Options{
 		Name: "vm", Kernel: kernel, Initramfs: initramfs, MemoryMiB: 1024, Tap: link, Address: address, Gateway: gateway, Listen: machineAddress,
@@ -126,6 +130,7 @@ func begin(t *testing.T) *host {
 	defer cancel()
 	h.machine, err = krbd.Dial(booting, machineAddress.String())
 	h.must(err)
+	t.Cleanup(func() { _ = h.machine.Close() })
 	h.startRuntime(programs)
 	return h
 }
@@ -152,10 +157,17 @@ func (h *host) eventually(what string, holds func() (bool, error)) {
 	}
 }
 
-// run runs a program of the machine that must not fail.
+// try runs a program of the machine, for two minutes at most.
+func (h *host) try(path string, args ...string) (string, error) {
+	ctx, cancel := context.WithTimeout(h.ctx, 2*time.Minute)
+	defer cancel()
+	return h.machine.Run(ctx, krbd.Program{Path: path, Args: args})
+}
+
+// run runs one that must not fail.
 func (h *host) run(path string, args ...string) string {
 	h.Helper()
-	printed, err := h.machine.Run(krbd.Program{Path: path, Args: args})
+	printed, err := h.try(path, args...)
 	if err != nil {
 		h.Fatalf("%v: %v\n%s", args, err, printed)
 	}
@@ -179,6 +191,23 @@ func (h *host) mapped(p *pod) string {
 	return ""
 }
 
+// unclaimed maps an image for nobody: no pod's release takes it for its own, and none passes over it.
+func (h *host) unclaimed() {
+	h.Helper()
+	nobody := &pod{namespace: "shop", name: "nobody"}
+	h.must(h.ceph.CreateImage(h.ctx, ceph.Pool, nobody.image(), 1))
+	device := h.mapped(nobody)
+	for _, flags := range [][]string{{"--dry-run"}, nil} {
+		if printed, err := h.release(nobody, flags...); err == nil || !strings.Contains(printed, device) || !strings.Contains(printed, "--device") {
+			h.Errorf("a mapping that is nobody's, %v: %v\n%s", flags, err, printed)
+		}
+	}
+	h.run("/rbd-rescue", "node", "release", "--device", device)
+	if h.isMapped(nobody) {
+		h.Error("it is mapped after it was released by its name")
+	}
+}
+
 // begins makes a pod's image, mounts it as CSI plugin and kubelet do, and runs the pod.
 func (h *host) begins(p *pod) {
 	h.Helper()
@@ -190,7 +219,7 @@ func (h *host) begins(p *pod) {
 	h.busybox("mount", "-o", "bind", p.staging(), p.volume())
 	h.startPod(p)
 	h.eventually(p.String()+" writes", func() (bool, error) {
-		records, err := h.machine.Run(krbd.Program{Path: "/bin/busybox", Args: []string{"cat", p.volume() + "/records"}})
+		records, err := h.try("/bin/busybox", "cat", p.volume()+"/records")
 		return strings.Count(records, "\n") > 5, err
 	})
 }
@@ -203,7 +232,7 @@ func (h *host) list() product.Survey {
 }
 
 func (h *host) release(p *pod, flags ...string) (string, error) {
-	return h.machine.Run(krbd.Program{Path: "/rbd-rescue", Args: append([]string{"node", "release", "--pod", p.String()}, flags...)})
+	return h.try("/rbd-rescue", append([]string{"node", "release", "--pod", p.String()}, flags...)...)
 }
 
 // isMapped tells whether the kernel still has a pod's image.
@@ -227,6 +256,9 @@ func (h *host) proves(p *pod) {
 	image := filepath.Join(dir, p.image())
 	_, err := h.ceph.RBD(h.ctx, "export", "--no-progress", ceph.Pool+"/"+p.image(), image)
 	h.must(err)
+	if features := h.fromPrograms("debugfs", "-R", "features", image); strings.Contains(features, "needs_recovery") {
+		h.Errorf("the file system of %s was not unmounted: %s", p, features)
+	}
 	h.fromPrograms("e2fsck", "-fn", image)
 	lines := strings.Fields(h.fromPrograms("debugfs", "-R", "cat /records", image))
 	for i, line := range lines {
@@ -242,10 +274,10 @@ func (h *host) proves(p *pod) {
 // fromPrograms runs one of the machine's programs here, with the libraries that it came with, and gives what it prints.
 func (h *host) fromPrograms(name string, args ...string) string {
 	h.Helper()
-	programs := filepath.Join(h.binaries.Dir, microvm.Dir, "programs")
-	command := exec.CommandContext(h.ctx, filepath.Join(programs, "sbin", name), args...)
-	command.Env = []string{"LD_LIBRARY_PATH=" + programs + "/lib/x86_64-linux-gnu"}
-	out, err := command.Output()
+	programs := microvm.Programs(filepath.Join(h.binaries.Dir, microvm.Dir))
+	libraries := filepath.Join(programs, "lib", "x86_64-linux-gnu")
+	out, err := exec.CommandContext(h.ctx, filepath.Join(libraries, "ld-linux-x86-64.so.2"),
+		append([]string{"--library-path", libraries, filepath.Join(programs, "sbin", name)}, args...)...).Output()
 	if err != nil {
 		h.Fatalf("%s %v: %v\n%s", name, args, err, out)
 	}
@@ -254,6 +286,7 @@ func (h *host) fromPrograms(name string, args ...string) string {
 
 func TestContainersOfARealRuntimeAreReleasedWithNothingLost(t *testing.T) {
 	h := begin(t)
+	h.unclaimed()
 	db, files := &pod{namespace: "shop", name: "db-0", uid: "uid-1"}, &pod{namespace: "web", name: "files-0", uid: "uid-2"}
 	h.begins(db)
 	h.begins(files)
@@ -294,7 +327,7 @@ func TestContainersOfARealRuntimeAreReleasedWithNothingLost(t *testing.T) {
 		h.must(h.ceph.ThawOSD(osd))
 	}
 	h.eventually("what was left is released", func() (bool, error) {
-		printed, err := h.machine.Run(krbd.Program{Path: "/rbd-rescue", Args: []string{"node", "release", "--image", ceph.Pool + "/" + files.image()}})
+		printed, err := h.try("/rbd-rescue", "node", "release", "--image", ceph.Pool+"/"+files.image())
 		if err != nil {
 			return false, fmt.Errorf("%w\n%s", err, printed)
 		}

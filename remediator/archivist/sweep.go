@@ -19,7 +19,8 @@ const (
 	// sweepEvery is how often volumes are looked at that did not change: somebody may have removed what their images had.
 	sweepEvery = 24 * time.Hour
 	// waitingAtMost bounds how many volumes of a sweep wait at a time. A queue of all volumes of a large cluster would take as
-	// much memory as the cache of them (docs/benchmarks.md).
+	// much memory as the cache of them (docs/benchmarks.md). What fails or is refused waits besides, at most as many as have their
+	// turn within refusedAgain: then they take all turns, and the sweep waits.
 	waitingAtMost = 100
 )
 

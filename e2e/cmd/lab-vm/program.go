@@ -58,12 +58,13 @@ func runIn(address, bootID, kubeconfig string, args []string) error {
 	if err != nil {
 		return fmt.Errorf("reading the kubeconfig: %w", err)
 	}
-	machine, err := krbd.Dial(context.Background(), address) // the lab ends this process
+	ctx := context.Background() // the lab ends this process
+	machine, err := krbd.Dial(ctx, address)
 	if err != nil {
 		return err
 	}
 	const inside = "/etc/kubeconfig"
-	_, err = machine.Run(krbd.Program{
+	_, err = machine.Run(ctx, krbd.Program{
 		Path: "/rbd-rescue", Args: append(args, "--kubeconfig="+inside), Files: map[string][]byte{inside: text}, BootID: bootID,
 	})
 	return err

@@ -37,6 +37,24 @@ func Unavailable(dir string) string {
 	return ""
 }
 
+// NoPrograms tells why there is no container runtime for a machine; empty if e2e/install-vm got it.
+func NoPrograms(dir string) string {
+	if reason := Unavailable(dir); reason != "" {
+		return reason
+	}
+	if _, err := os.Stat(Programs(dir)); err == nil {
+		return ""
+	}
+	reason, err := os.ReadFile(filepath.Join(dir, "programs-unavailable"))
+	if err != nil {
+		return "run e2e/install-vm first"
+	}
+	return strings.TrimSpace(string(reason))
+}
+
+// Programs is the folder of a container runtime and what else a node's machine runs, as it lies in its root.
+func Programs(dir string) string { return filepath.Join(dir, "programs") }
+
 // FindKernel finds what e2e/install-vm left in dir.
 func FindKernel(dir string) (Kernel, error) {
 	images, err := filepath.Glob(filepath.Join(dir, "kernel", "boot", "vmlinuz-*"))
