@@ -131,7 +131,12 @@ func (r criRuntime) Pods(ctx context.Context) (map[string]Pod, error) {
 func (r criRuntime) StopPod(ctx context.Context, pod Pod) error {
 	for _, container := range pod.Containers {
 		_, err := r.client.StopContainer(ctx, &cri.StopContainerRequest{ContainerId: container.ID, Timeout: graceSeconds})
-		if err != nil && status.Code(err) != codes.NotFound {
+		switch status.Code(err) {
+		case codes.OK, codes.NotFound:
+		case codes.DeadlineExceeded:
+			return fmt.Errorf("container %s of %s does not end though it is killed, as a process does that is waiting for Ceph: try again once Ceph "+
+				"answers or has fenced this client: %w", container.Name, pod, err)
+		default:
 			return fmt.Errorf("stopping container %s of %s: %w", container.Name, pod, err)
 		}
 	}

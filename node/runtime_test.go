@@ -53,6 +53,9 @@ func (r *runtimeServer) StopContainer(_ context.Context, request *cri.StopContai
 	if request.ContainerId == "gone" {
 		return nil, status.Error(codes.NotFound, "there is none")
 	}
+	if request.ContainerId == "hangs" {
+		return nil, status.Error(codes.DeadlineExceeded, "an error occurs during waiting for it to be killed")
+	}
 	return &cri.StopContainerResponse{}, nil
 }
 
@@ -126,6 +129,11 @@ func TestAContainerThatDoesNotEndIsToldOf(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := r.StopPod(t.Context(), pods[podUID]); err == nil || !strings.Contains(err.Error(), "container postgres of pod shop/db-0 still runs") {
+		t.Errorf("%v", err)
+	}
+	hangs := Pod{UID: podUID, Namespace: "shop", Name: "db-0", Containers: []Container{{"hangs", "postgres"}}}
+	if err := r.StopPod(t.Context(), hangs); err == nil || !strings.Contains(err.Error(), "container postgres of pod shop/db-0 does not end") ||
+		!strings.Contains(err.Error(), "waiting for Ceph") {
 		t.Errorf("%v", err)
 	}
 }
