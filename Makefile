@@ -38,7 +38,7 @@ alerts: prometheus ## Test when each alert fires and when not, that alerts and d
 .PHONY: test-history
 test-history: test-history-rules test-history-ends ## Over 100,000 steps of random histories against the safety rules (HISTORIES=1000 of 100 steps)
 
-# A history leaves much garbage and little else: to collect it less often takes a quarter less time.
+# A history leaves much garbage and little else: to collect it was a fifth of a profile.
 .PHONY: test-history-rules test-history-ends
 test-history-rules test-history-ends: export GOGC = 400
 test-history-rules:
@@ -60,8 +60,9 @@ lab-parts: packages vm old-and-new-ceph prometheus # what the lab needs that is 
 	go vet -tags $(LIBRADOS_TAGS) ./ceph/librados ./cmd/rbd-rescue
 	$(E2E) go vet -tags $(LIBRADOS_TAGS) ./...
 
-# The scenarios wait more than they compute, and take longest: there are two labs for them, and the rest is done beside. What the other lanes print is shown when
-# they are done, and of those that failed at the end. Another make test waits: its names and addresses are the same.
+# The scenarios wait more than they compute, and take longest: there are two labs for them, and the rest is done beside. What the
+# other lanes print is shown when they are done, and of those that failed at the end. Another make test waits: its names and
+# addresses are the same.
 MACHINE := /run/lock/rbd-rescue-e2e
 LANES   := e2e/bin/lanes
 beside_each_other = flock -o $(MACHINE) sh -c 'rm -rf e2e/bin/skipped e2e/bin/rights $(LANES); mkdir -p $(LANES); \

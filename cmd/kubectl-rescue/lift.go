@@ -47,18 +47,18 @@ func (p *plugin) lift(ctx context.Context, name, reason string, yes bool) error 
 	if err != nil {
 		return err
 	}
-	if err := p.confirm(yes, liftWarning(nf), nf.Spec.NodeName); err != nil {
+	shown := liftWarning(nf)
+	if err := p.confirm(yes, shown, nf.Spec.NodeName); err != nil {
 		return err
 	}
-	shown := liftWarning(nf)
+	ctx, cancel := p.deadline(ctx)
+	defer cancel()
 	if nf, err = p.liftable(ctx, c, nf.Name); err != nil {
 		return err
 	}
 	if liftWarning(nf) != shown {
 		return fmt.Errorf("NodeFence %s has changed since it was shown, and was not lifted: look again", nf.Name)
 	}
-	ctx, cancel := p.deadline(ctx)
-	defer cancel()
 	by := map[string]string{v1alpha1.AnnotationLift: nf.Spec.BootID, v1alpha1.AnnotationLiftReason: reason}
 	if who := whoAmI(ctx, c); who != "" {
 		by[v1alpha1.AnnotationLiftReason] = who + ": " + reason
