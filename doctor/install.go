@@ -2,6 +2,7 @@ package doctor
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -81,7 +82,7 @@ func versions(f Outside, r *report) string {
 		}
 	}
 	installed := remediator.Labels[versionLabel]
-	if f.Version != developersVersion && f.Version != installed {
+	if version := strings.TrimPrefix(f.Version, "v"); f.Version != developersVersion && version != installed {
 		r.warn("Use the plugin of the installed version.", "This program is of version %s, and rbd-rescue in namespace %s of %s.", f.Version, f.Namespace, installed)
 	}
 	return fmt.Sprintf("Version %s is installed.", installed)

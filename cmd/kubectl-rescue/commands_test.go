@@ -349,6 +349,19 @@ func TestPlanIsShownAndItsCodeTellsWhatItFound(t *testing.T) {
 	}
 }
 
+func TestTimelineOfANodeIsThatOfItsNewestIncidentBeItOver(t *testing.T) {
+	t.Parallel()
+	before, last := fenceOfNodeA(v1alpha1.PhaseLifted), fenceOfNodeA(v1alpha1.PhaseLifted)
+	last.Name, last.CreationTimestamp = "node-a-2", metav1.NewTime(before.CreationTimestamp.Add(time.Hour))
+	_, p := cluster(t, before, last)
+	if got := call(t.Context(), p, "", "timeline", "node-a"); got.code != exit.Fine || !strings.Contains(got.out, "NodeFence node-a-2") {
+		t.Errorf("code %d: %s%s", got.code, got.out, got.errOut)
+	}
+	if got := call(t.Context(), p, "", "timeline", "node-b"); got.code != exit.Failed || !strings.Contains(got.errOut, "none of a node of that name") {
+		t.Errorf("code %d: %s", got.code, got.errOut)
+	}
+}
+
 func TestTimelineOfAnIncidentIsWrittenInEveryFormat(t *testing.T) {
 	t.Parallel()
 	for format, want := range map[string]string{"": "NodeFence node-a-1", "json": `"nodeFence": "node-a-1"`, "yaml": "nodeFence: node-a-1", "svg": "<svg", "html": "<!DOCTYPE html>"} {

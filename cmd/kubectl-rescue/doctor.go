@@ -25,7 +25,7 @@ func doctorCommand(p *plugin) *cobra.Command {
 		Use:   "doctor",
 		Short: "Say what would keep a rescue from succeeding, with remedies",
 		Long:  "Looks at Ceph, at what is on record of the nodes' clients, at the webhook, the remediator and at who else fences, and changes nothing. Ends with code 1 if a check failed. What each check means: docs/doctor.md.",
-		Args:  cobra.NoArgs,
+		Args:  exit.Takes(),
 		RunE: func(command *cobra.Command, _ []string) error {
 			if err := o.check(); err != nil {
 				return err

@@ -35,7 +35,7 @@ deleted, and their volumes move. It shows the plan first, and asks for the node'
 person asks for; everything else does (S1-S6).
 
 Name clients with --client where rbd-rescue cannot tell them, as rbd status prints them: IP:0/NONCE, or IP:0/0 for the whole host.`,
-		Args:              cobra.ExactArgs(1),
+		Args:              exit.Takes("NODE"),
 		ValidArgsFunction: p.completeNodes,
 		RunE: func(command *cobra.Command, args []string) error {
 			if err := o.check(args[0]); err != nil {

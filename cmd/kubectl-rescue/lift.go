@@ -12,6 +12,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/rbd-rescue/rbd-rescue/api/v1alpha1"
+	"github.com/rbd-rescue/rbd-rescue/cmd/exit"
 )
 
 func liftCommand(p *plugin) *cobra.Command {
@@ -24,7 +25,7 @@ func liftCommand(p *plugin) *cobra.Command {
 Ready with a new boot; this is for a machine that will not come back, or that has no RBD mapping left.
 
 If the old boot still runs, its RBD mappings can write again, unseen by Ceph, to images that other nodes have by now (S3).`,
-		Args:              cobra.ExactArgs(1),
+		Args:              exit.Takes("NODEFENCE or NODE"),
 		ValidArgsFunction: p.completeFences,
 		RunE: func(command *cobra.Command, args []string) error {
 			if err := checkReason(reason, "the machine is unplugged"); err != nil {

@@ -9,6 +9,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/rbd-rescue/rbd-rescue/api/v1alpha1"
+	"github.com/rbd-rescue/rbd-rescue/cmd/exit"
 )
 
 func pauseCommand(p *plugin) *cobra.Command {
@@ -18,7 +19,7 @@ func pauseCommand(p *plugin) *cobra.Command {
 		Short: "Have nothing new fenced, of one node or at all",
 		Long: `Have nothing new fenced by itself, of one node or, without one, at all. What was begun is finished, and what a person asks for
 is done. Your name and the reason stay in annotations.`,
-		Args:              cobra.MaximumNArgs(1),
+		Args:              exit.TakesAtMost(1),
 		ValidArgsFunction: p.completeNodes,
 		RunE: func(command *cobra.Command, args []string) error {
 			if err := checkReason(reason, "the switch is replaced tonight"); err != nil {
@@ -37,7 +38,7 @@ func resumeCommand(p *plugin) *cobra.Command {
 	return &cobra.Command{
 		Use:               "resume [NODE]",
 		Short:             "Let nodes be fenced again, one node or all",
-		Args:              cobra.MaximumNArgs(1),
+		Args:              exit.TakesAtMost(1),
 		ValidArgsFunction: p.completeNodes,
 		RunE: func(command *cobra.Command, args []string) error {
 			ctx, cancel := p.deadline(command.Context())

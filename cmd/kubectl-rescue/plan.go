@@ -28,7 +28,7 @@ Kubernetes and Ceph say now; nothing is written.
 
 It runs in a pod of the remediator (which needs the right to create pods/exec in its namespace), or by --rescue-command.
 It exits with 1 if nothing would be fenced, or a volume would be refused.`,
-		Args:              cobra.ExactArgs(1),
+		Args:              exit.Takes("NODE"),
 		ValidArgsFunction: p.completeNodes,
 		RunE: func(command *cobra.Command, args []string) error {
 			if err := out.check(); err != nil {

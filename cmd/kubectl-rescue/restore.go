@@ -56,7 +56,7 @@ With --snapshot the volume is a new image, a clone of that snapshot; with --roll
   kubectl rescue restore kubernetes/csi-vol-1
   kubectl rescue restore kubernetes/csi-vol-1 --snapshot rbd-rescue-x --as-claim data-before --namespace shop
   kubectl rescue restore kubernetes/csi-vol-1 --snapshot rbd-rescue-x --rollback --overwrite kubernetes/csi-vol-1`,
-		Args: cobra.ExactArgs(1),
+		Args: exit.Takes("POOL/IMAGE"),
 		RunE: func(command *cobra.Command, args []string) error {
 			if err := r.check(); err != nil {
 				return err

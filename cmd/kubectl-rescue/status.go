@@ -4,6 +4,7 @@ import (
 	"github.com/spf13/cobra"
 	"k8s.io/utils/clock"
 
+	"github.com/rbd-rescue/rbd-rescue/cmd/exit"
 	"github.com/rbd-rescue/rbd-rescue/cmd/kubectl-rescue/status"
 )
 
@@ -16,7 +17,7 @@ func statusCommand(p *plugin) *cobra.Command {
 fenced (breaker, pauses), and for how many attached RBD volumes a fresh record of their Ceph clients is there.
 
 It reads the API and nothing else, and exits with 0 whatever it shows.`,
-		Args: cobra.NoArgs,
+		Args: exit.Takes(),
 		RunE: func(command *cobra.Command, _ []string) error {
 			if err := out.check(); err != nil {
 				return err

@@ -33,7 +33,7 @@ func doctorCommand() *cobra.Command {
 	command := &cobra.Command{
 		Use:   "doctor",
 		Short: "Says what would keep a rescue from succeeding, as far as the remediator's pod shows; kubectl rescue doctor says the rest",
-		Args:  cobra.NoArgs,
+		Args:  exit.Takes(),
 		RunE: func(command *cobra.Command, _ []string) error {
 			return o.run(command.Context(), command.OutOrStdout())
 		},

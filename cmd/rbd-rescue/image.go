@@ -60,7 +60,7 @@ func (v *imageVerb) cluster(ids []string) (string, error) {
 	case v.clusterID == "" && len(ids) == 1:
 		return ids[0], nil
 	case !slices.Contains(ids, v.clusterID):
-		return "", exit.Misusef("--cluster %q: name one of the configured clusterIDs: %s", v.clusterID, strings.Join(ids, ", "))
+		return "", exit.Misusef("--cluster %q (kubectl rescue restore: --ceph-cluster): name one of the configured clusterIDs: %s", v.clusterID, strings.Join(ids, ", "))
 	default:
 		return v.clusterID, nil
 	}
@@ -88,7 +88,7 @@ func imageListCommand() *cobra.Command {
 	command := &cobra.Command{
 		Use:   "list POOL[/NAMESPACE]",
 		Short: "Prints the images of a pool that carry manifests, with who uses them and their snapshots",
-		Args:  cobra.ExactArgs(1),
+		Args:  exit.Takes("POOL[/NAMESPACE]"),
 		RunE: func(command *cobra.Command, args []string) error {
 			pool, namespace, _ := strings.Cut(args[0], "/")
 			return v.do(command, func(ctx context.Context, in images.Pool) (any, error) { return in.List(ctx, pool, namespace) })
@@ -103,7 +103,7 @@ func imageShowCommand() *cobra.Command {
 	command := &cobra.Command{
 		Use:   "show POOL/IMAGE",
 		Short: "Prints one image with its manifests, who uses it, and which clients on record are cut off",
-		Args:  cobra.ExactArgs(1),
+		Args:  exit.Takes("POOL/IMAGE"),
 		RunE: func(command *cobra.Command, args []string) error {
 			image, err := ceph.ParseImage(args[0])
 			if err != nil {
@@ -122,7 +122,7 @@ func imageCloneCommand() *cobra.Command {
 	command := &cobra.Command{
 		Use:   "clone POOL/IMAGE@SNAPSHOT NAME",
 		Short: "Makes image NAME of a snapshot in the same pool, and prints it",
-		Args:  cobra.ExactArgs(2),
+		Args:  exit.Takes("POOL/IMAGE@SNAPSHOT", "NAME"),
 		RunE: func(command *cobra.Command, args []string) error {
 			image, snapshot, err := parseSnapshot(args[0])
 			if err != nil {
@@ -147,7 +147,7 @@ func imageRollbackCommand() *cobra.Command {
 	command := &cobra.Command{
 		Use:   "rollback POOL/IMAGE@SNAPSHOT --overwrite POOL/IMAGE",
 		Short: "Overwrites an image that nobody uses with a snapshot of it: what was written since is lost",
-		Args:  cobra.ExactArgs(1),
+		Args:  exit.Takes("POOL/IMAGE@SNAPSHOT"),
 		RunE: func(command *cobra.Command, args []string) error {
 			image, snapshot, err := parseSnapshot(args[0])
 			if err != nil {

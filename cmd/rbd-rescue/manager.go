@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"runtime/debug"
@@ -19,6 +18,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/log/zap"
 
 	"github.com/rbd-rescue/rbd-rescue/api/v1alpha1"
+	"github.com/rbd-rescue/rbd-rescue/cmd/exit"
 )
 
 // garbagePercent is how much garbage there may be beside what is in use, unless $GOGC says it. Both commands keep what they know of
@@ -46,7 +46,7 @@ func (s *serving) addFlags(flags *pflag.FlagSet) {
 
 func (s *serving) validate() error {
 	if s.namespace == "" {
-		return errors.New("--namespace: is missing, and $POD_NAMESPACE is not set")
+		return exit.Misusef("--namespace: is missing, and $POD_NAMESPACE is not set")
 	}
 	return nil
 }

@@ -71,7 +71,7 @@ func listCommand(o *hostOptions) *cobra.Command {
 	command := &cobra.Command{
 		Use:   "list",
 		Short: "Lists the mapped images: device, image, Ceph client, mount points, pods and containers",
-		Args:  cobra.NoArgs,
+		Args:  exit.Takes(),
 		RunE: func(command *cobra.Command, _ []string) error {
 			if output != "" && output != "json" {
 				return exit.Misusef("-o %s: there is only json", output)
@@ -101,7 +101,7 @@ func releaseCommand(o *hostOptions) *cobra.Command {
 	command := &cobra.Command{
 		Use:   "release {--pod | --device | --image | --all}",
 		Short: "Stops the pods that use a mapped image, unmounts it and unmaps it, in this order",
-		Args:  cobra.NoArgs,
+		Args:  exit.Takes(),
 		RunE: func(command *cobra.Command, _ []string) error {
 			if err := selection.Validate(); err != nil {
 				return exit.Misuse(err)

@@ -34,7 +34,7 @@ func agentCommand(host *hostOptions) *cobra.Command {
 	command := &cobra.Command{
 		Use:   "agent",
 		Short: "On a fenced node that comes back without a reboot: lets go what was moved away, and proves that nothing is left",
-		Args:  cobra.NoArgs,
+		Args:  exit.Takes(),
 		RunE: func(command *cobra.Command, _ []string) error {
 			if o.NodeName == "" {
 				return exit.Misusef("--node-name: is missing, and $NODE_NAME is not set")

@@ -23,7 +23,7 @@ func TestAWrongCallOfNodeIsToldInOneLine(t *testing.T) {
 	for call, want := range map[string]string{
 		"":                             "say what to do",
 		"list -o yaml":                 "there is only json",
-		"list x":                       `unknown command "x"`,
+		"list x":                       `"x" is one argument too many`,
 		"list --bad":                   "unknown flag: --bad",
 		"release":                      "one of --pod, --device, --image and --all",
 		"release --all --device rbd0":  "one of --pod, --device, --image and --all",

@@ -38,7 +38,7 @@ func planCommand() *cobra.Command {
 	command := &cobra.Command{
 		Use:   "plan NODE",
 		Short: "Tells what would happen if a node failed now; writes nothing",
-		Args:  cobra.ExactArgs(1),
+		Args:  exit.Takes("NODE"),
 		RunE: func(command *cobra.Command, args []string) error {
 			if o.output != "json" {
 				return exit.Misusef("-o %s: is not json; kubectl rescue plan has output for people", o.output)

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -11,6 +10,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
+	"github.com/rbd-rescue/rbd-rescue/cmd/exit"
 	"github.com/rbd-rescue/rbd-rescue/cmd/rbd-rescue/config"
 	"github.com/rbd-rescue/rbd-rescue/remediator"
 )
@@ -21,7 +21,7 @@ func remediatorCommand() *cobra.Command {
 	command := &cobra.Command{
 		Use:   "remediator",
 		Short: "Records Ceph clients, fences failed nodes, releases their volumes and lifts fences",
-		Args:  cobra.NoArgs,
+		Args:  exit.Takes(),
 		RunE: func(command *cobra.Command, _ []string) error {
 			return runRemediator(command.Context(), s, configFile)
 		},
@@ -35,11 +35,8 @@ func runRemediator(ctx context.Context, s serving, configFile string) error {
 	if err := s.validate(); err != nil {
 		return err
 	}
-	if errNoLibrados != nil {
-		return errNoLibrados
-	}
 	if configFile == "" {
-		return errors.New("--config: is missing; see docs/configuration.md for what the file holds")
+		return exit.Misusef("--config: is missing; see docs/configuration.md for what the file holds")
 	}
 	configuration, err := config.Load(configFile)
 	if err != nil {
@@ -49,6 +46,9 @@ func runRemediator(ctx context.Context, s serving, configFile string) error {
 		if _, err := cluster.Key(); err != nil { // told at the start, not at the first failure
 			return fmt.Errorf("configuration %s: %w", configFile, err)
 		}
+	}
+	if errNoLibrados != nil {
+		return errNoLibrados
 	}
 	restConfig, err := s.setUp("remediator")
 	if err != nil {

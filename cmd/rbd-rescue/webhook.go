@@ -16,6 +16,7 @@ import (
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"github.com/rbd-rescue/rbd-rescue/certs"
+	"github.com/rbd-rescue/rbd-rescue/cmd/exit"
 	"github.com/rbd-rescue/rbd-rescue/webhook"
 )
 
@@ -37,7 +38,7 @@ func webhookCommand() *cobra.Command {
 	command := &cobra.Command{
 		Use:   "webhook",
 		Short: "Flags new pods whose volume a failed node still holds, and checks namespaces' annotations",
-		Args:  cobra.NoArgs,
+		Args:  exit.Takes(),
 		RunE: func(command *cobra.Command, _ []string) error {
 			return runWebhook(command.Context(), o)
 		},

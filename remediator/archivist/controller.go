@@ -191,7 +191,7 @@ func (c *Controller) refused(pv *corev1.PersistentVolume, err error) bool {
 		if c.refusal.first(v.ClusterID + "/" + v.Pool) {
 			c.tell(corev1.ObjectReference{APIVersion: "v1", Kind: "Namespace", Name: c.Namespace},
 				fmt.Sprintf("The manifests of volumes in pool %s of Ceph cluster %s are not kept with their images: Ceph refuses rbd-rescue's user the right to. "+
-					"Nothing else is harmed by it. Give the user the caps of README.md (osd 'allow class rbd metadata_set pool=%s object_prefix rbd_header.'), "+
+					"Nothing else is harmed by it. Give the user the caps of README.md (osd 'allow rwx pool=%s object_prefix rbd_header.'), "+
 					"or keep the YAML of claims and volumes yourself. The first was %s: %v", v.Pool, v.ClusterID, v.Pool, v.ImageName(), err))
 		}
 		return true

@@ -186,7 +186,7 @@ func TestARightThatIsMissingIsToldOnceAndTriedAgainLater(t *testing.T) {
 		}
 	}
 	told := a.events()
-	if len(told) != 1 || !strings.Contains(told[0], "Warning ManifestsNotKept") || !strings.Contains(told[0], "allow class rbd metadata_set pool=rbd object_prefix rbd_header.") {
+	if len(told) != 1 || !strings.Contains(told[0], "Warning ManifestsNotKept") || !strings.Contains(told[0], "allow rwx pool=rbd object_prefix rbd_header.") {
 		t.Errorf("told %v", told)
 	}
 	a.mustLook()

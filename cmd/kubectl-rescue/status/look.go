@@ -142,19 +142,16 @@ func nodeOf(s plan.Snapshot) Node {
 	}
 	nf := s.Fence
 	if nf == nil || !nf.Active() {
-		n.Next = outlook(plan.Detect(s))
-		for _, v := range s.Volumes {
-			if plan.HeldBy(s, v) {
-				n.Volumes = append(n.Volumes, Volume{
-					Claim: v.Claim.String(), PersistentVolume: v.Name, Image: v.ImageName(), Phase: string(v1alpha1.VolumeHeld),
-					WaitsFor: plan.WaitsFor(s, v),
-				})
-			}
-		}
+		n.Next, n.Volumes = outlook(plan.Detect(s)), held(s)
 		return n
 	}
 	n.Next = nf.Status.Message
 	n.Fence = &Fence{Name: nf.Name, Phase: string(nf.Status.Phase), Progress: nf.Status.Progress}
+	if nf.Status.Phase == "" {
+		n.Next = fmt.Sprintf("no remediator has begun with NodeFence %s; if that stays so, kubectl rescue doctor says whether one runs", nf.Name)
+		n.Volumes = held(s)
+		return n
+	}
 	for _, c := range nf.Status.Clients {
 		n.Fence.Clients = append(n.Fence.Clients, c.Address)
 	}
@@ -168,6 +165,20 @@ func nodeOf(s plan.Snapshot) Node {
 		n.Volumes = append(n.Volumes, Volume{Claim: v.Claim, PersistentVolume: v.PersistentVolume, Phase: "Neighbour", WaitsFor: "cut off as well; stays on the node"})
 	}
 	return n
+}
+
+// held are the volumes that the node holds and no NodeFence lists yet.
+func held(s plan.Snapshot) []Volume {
+	var found []Volume
+	for _, v := range s.Volumes {
+		if plan.HeldBy(s, v) {
+			found = append(found, Volume{
+				Claim: v.Claim.String(), PersistentVolume: v.Name, Image: v.ImageName(), Phase: string(v1alpha1.VolumeHeld),
+				WaitsFor: plan.WaitsFor(s, v),
+			})
+		}
+	}
+	return found
 }
 
 func stateOf(node *corev1.Node) (string, *metav1.Time) {

@@ -171,6 +171,22 @@ func TestStatusTellsWhatIsSo(t *testing.T) {
 	}
 }
 
+func TestStatusTellsWhatANodeFenceThatNobodyBeganIsAbout(t *testing.T) {
+	t.Parallel()
+	objects := append(attached("shop", "failed", "node-f", record("node-f", "boot-node-f", "failed")),
+		node("node-f", corev1.ConditionUnknown), namespace("shop", map[string]string{v1alpha1.AnnotationMode: "rescue"}),
+		&v1alpha1.NodeFence{
+			ObjectMeta: metav1.ObjectMeta{Name: "node-f-1"}, Spec: v1alpha1.NodeFenceSpec{NodeName: "node-f", BootID: "boot-node-f"},
+		})
+	s := lookAt(t, objects...)
+	if len(s.Nodes) != 1 || !strings.Contains(s.Nodes[0].Next, "no remediator has begun with NodeFence node-f-1") {
+		t.Fatalf("nodes %+v", s.Nodes)
+	}
+	if volumes := s.Nodes[0].Volumes; len(volumes) != 1 || volumes[0].Claim != "shop/failed" || volumes[0].Phase != "Held" {
+		t.Errorf("volumes %+v", volumes)
+	}
+}
+
 func TestStatusTextNamesEverything(t *testing.T) {
 	t.Parallel()
 	s := lookAt(t, world()...)

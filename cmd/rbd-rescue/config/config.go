@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"strconv"
 	"strings"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -168,13 +169,17 @@ func (c CephCluster) validate(field string) []error {
 // checkMonitor takes host:port, with v1: or v2: before it, or several of these in brackets.
 func checkMonitor(monitor string) error {
 	parts := []string{monitor}
-	if strings.HasPrefix(monitor, "[v1:") || strings.HasPrefix(monitor, "[v2:") {
-		parts = strings.Split(strings.TrimSuffix(strings.TrimPrefix(monitor, "["), "]"), ",")
+	if rest, is := strings.CutPrefix(monitor, "[v"); is {
+		inner, closed := strings.CutSuffix(rest, "]")
+		if !closed {
+			return fmt.Errorf("%q lacks the bracket at its end, as in [v2:10.0.0.1:3300,v1:10.0.0.1:6789]", monitor)
+		}
+		parts = strings.Split("v"+inner, ",")
 	}
 	for _, part := range parts {
 		part = strings.TrimPrefix(strings.TrimPrefix(part, "v1:"), "v2:")
 		host, port, err := net.SplitHostPort(part)
-		if err != nil || host == "" || port == "" {
+		if number, notNumber := strconv.ParseUint(port, 10, 16); err != nil || host == "" || notNumber != nil || number == 0 {
 			return fmt.Errorf("%q is not an address with a port, as in 10.0.0.1:6789 or v2:10.0.0.1:3300", monitor)
 		}
 	}

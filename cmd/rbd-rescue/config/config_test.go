@@ -97,6 +97,15 @@ func TestParseSaysWhichFieldIsWrong(t *testing.T) {
 		"a monitor without a port": {
 			head + "cephClusters: [{clusterID: a, user: u, keyFile: /k, monitors: ['1.2.3.4']}]\n", `cephClusters[0].monitors[0]: "1.2.3.4" is not an address with a port`,
 		},
+		"a monitor with a port that is a word": {
+			head + "cephClusters: [{clusterID: a, user: u, keyFile: /k, monitors: ['10.0.0.1:mon']}]\n", `cephClusters[0].monitors[0]: "10.0.0.1:mon" is not an address with a port`,
+		},
+		"a monitor with port 0": {
+			head + "cephClusters: [{clusterID: a, user: u, keyFile: /k, monitors: ['10.0.0.1:0']}]\n", `cephClusters[0].monitors[0]: "10.0.0.1:0" is not an address with a port`,
+		},
+		"monitors without the bracket at the end": {
+			head + "cephClusters: [{clusterID: a, user: u, keyFile: /k, monitors: ['[v2:10.0.0.1:3300,v1:10.0.0.1:6789']}]\n", "lacks the bracket at its end",
+		},
 		"one cluster twice": {
 			head + "cephClusters: [{clusterID: a, user: u, keyFile: /k, monitors: ['1.2.3.4:1']}, {clusterID: a, user: u, keyFile: /k, monitors: ['1.2.3.4:1']}]\n",
 			`cephClusters[1].clusterID: "a" is cephClusters[0] already`,
