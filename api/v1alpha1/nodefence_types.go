@@ -200,8 +200,8 @@ const (
 	ScopeHost FenceScope = "host"
 )
 
-// Neighbour is a volume that a fence cuts off although nobody asked for it: clients are shared by what a node maps
-// (facts/krbd.md).
+// Neighbour is a volume that a fence cuts off although nobody asked for it: what a node maps shares its
+// clients.
 type Neighbour struct {
 	PersistentVolume string `json:"persistentVolume"`
 	// Claim is namespace/name; empty if the PersistentVolume is not bound.

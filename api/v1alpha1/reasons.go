@@ -37,7 +37,7 @@ const (
 	ReasonPodForceDeleted = "PodForceDeleted"
 	// ReasonPodDeleted (Pod, NodeFence): a pod of a node that a person had fenced was asked to go.
 	ReasonPodDeleted = "PodDeleted"
-	// ReasonVolumeReleased (PersistentVolumeClaim, NodeFence): the fenced node no longer holds the volume.
+	// ReasonVolumeReleased (PersistentVolumeClaim, NodeFence, and each Pod that waits for it): the fenced node no longer holds the volume.
 	ReasonVolumeReleased = "VolumeReleased"
 	// ReasonVolumeRecovered (PersistentVolumeClaim, NodeFence): the volume is attached elsewhere and its pod runs.
 	ReasonVolumeRecovered = "VolumeRecovered"

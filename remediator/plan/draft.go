@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"fmt"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -64,14 +65,19 @@ func (d *draft) backoff() time.Duration {
 	return min(max(age/4, time.Second), 30*time.Second)
 }
 
-// condition sets a condition with the message of the status; the time of its last change is the snapshot's.
+// condition sets a condition with the message of the status.
 func (d *draft) condition(kind string, is bool, reason string) {
+	d.conditionSaying(kind, is, reason, d.status.Message)
+}
+
+// conditionSaying sets a condition; the time of its last change is the snapshot's.
+func (d *draft) conditionSaying(kind string, is bool, reason, message string) {
 	status := metav1.ConditionFalse
 	if is {
 		status = metav1.ConditionTrue
 	}
 	meta.SetStatusCondition(&d.status.Conditions, metav1.Condition{
-		Type: kind, Status: status, Reason: reason, Message: d.status.Message,
+		Type: kind, Status: status, Reason: reason, Message: message,
 		ObservedGeneration: d.s.Fence.Generation, LastTransitionTime: metav1.NewTime(d.s.Now),
 	})
 }
@@ -112,6 +118,21 @@ func (d *draft) announceNode(kind, reason, action, note string) {
 // announceVolume tells a fact on the NodeFence and on the claim.
 func (d *draft) announceVolume(v volume.Volume, kind, reason, action, note string) {
 	d.announceBoth(claimReference(v), Event{Type: kind, Reason: reason, Action: action, Note: note})
+}
+
+// announceRelease tells the pods that wait for a volume, too, that it has left the node.
+func (d *draft) announceRelease(v Volume) {
+	d.announceVolume(v.Volume, normal, v1alpha1.ReasonVolumeReleased, "Release", fmt.Sprintf(
+		"Released claim %s (image %s) from fenced node %s: it may be attached to another node.", v.Claim, v.ImageName(), d.s.NodeName))
+	for _, pod := range v.Users {
+		if pod.Spec.NodeName == d.s.NodeName || !waitsFor(v, pod) || volume.Finished(pod) || pod.Status.Phase == corev1.PodRunning {
+			continue
+		}
+		d.events = append(d.events, Event{
+			Regarding: PodReference(pod), Related: fenceReference(d.s.Fence), Type: normal, Reason: v1alpha1.ReasonVolumeReleased, Action: "Release",
+			Note: fmt.Sprintf("Fenced node %s no longer holds claim %s (image %s): this pod may have it now.", d.s.NodeName, v.Claim, v.ImageName()),
+		})
+	}
 }
 
 func (s Snapshot) nodeOrEmpty() *corev1.Node {

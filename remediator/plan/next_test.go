@@ -247,7 +247,7 @@ func TestNext(t *testing.T) {
 			snapshot: incident(released, func(s *Snapshot) { s.Volumes[0].Users = []*corev1.Pod{podOn("", "db-0")} }),
 			want: effect{
 				Phase: v1alpha1.PhaseRecovering, Fenced: "NodeFenced", Volume: "Released",
-				Events: []string{"NodeFence VolumeReleased", "PersistentVolumeClaim VolumeReleased"},
+				Events: []string{"NodeFence VolumeReleased", "PersistentVolumeClaim VolumeReleased", "Pod VolumeReleased"},
 			},
 		},
 		"tells when a volume runs elsewhere": {
@@ -575,5 +575,34 @@ func TestNextSaysWhichOtherVolumeKeepsAPod(t *testing.T) {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+func TestCephIsAskedAgainEverMoreSeldom(t *testing.T) {
+	t.Parallel()
+	for age, want := range map[time.Duration]time.Duration{
+		0: time.Second, 4 * time.Second: time.Second, 20 * time.Second: 5 * time.Second, time.Hour: 30 * time.Second,
+	} {
+		s := incident(cephError(errors.New("connection timed out")))
+		s.Fence.Status.Phase = v1alpha1.PhasePending
+		s.Fence.Status.Times.DetectedAt = new(metav1.NewMicroTime(now.Add(-age)))
+		if d := Next(s); d.Wait != want {
+			t.Errorf("%s after the failure it is asked again after %s, not %s", age, d.Wait, want)
+		}
+	}
+}
+
+func TestEachConditionSaysItsOwn(t *testing.T) {
+	t.Parallel()
+	d := Next(incident(released, nodeReady("boot-1"), func(s *Snapshot) { s.Volumes[0].Users = []*corev1.Pod{podOn("", "db-0")} }))
+	for kind, want := range map[string]string{
+		v1alpha1.ConditionFenced:    "Ceph refuses the clients of node node-a, proven on every placement group that serves its volumes",
+		v1alpha1.ConditionReleased:  "Node node-a holds none of 1 volumes that are wanted elsewhere",
+		v1alpha1.ConditionRecovered: "0 of 1 volumes run elsewhere",
+		v1alpha1.ConditionLifted:    "Node node-a is back with the boot that was cut off, and stays fenced: reboot it",
+	} {
+		if c := meta.FindStatusCondition(d.Status.Conditions, kind); c == nil || c.Message != want {
+			t.Errorf("%s: %+v", kind, c)
+		}
 	}
 }

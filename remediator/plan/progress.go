@@ -59,8 +59,7 @@ func (d *draft) followVolumes() {
 		}
 		if entry.Phase == v1alpha1.VolumeReleasing && attachmentTo(node, v) == nil && len(usersOn(node, v)) == 0 {
 			entry.Phase, entry.ReleasedAt = v1alpha1.VolumeReleased, d.now()
-			d.announceVolume(v.Volume, normal, v1alpha1.ReasonVolumeReleased, "Release", fmt.Sprintf(
-				"Released claim %s (image %s) from fenced node %s: it may be attached to another node.", v.Claim, v.ImageName(), node))
+			d.announceRelease(v)
 		}
 		if entry.Phase != v1alpha1.VolumeReleased {
 			continue
@@ -265,6 +264,17 @@ func (d *draft) tally() tally {
 	return t
 }
 
+func (t tally) releasedOf(node string) string {
+	message := fmt.Sprintf("Node %s holds none of %d volumes that are wanted elsewhere", node, t.wanted)
+	if left := t.releasing + t.refused; left > 0 {
+		message = fmt.Sprintf("Node %s still holds %d of %d volumes that are wanted elsewhere", node, left, t.wanted)
+	}
+	if t.refused > 0 {
+		message += fmt.Sprintf("; %d are refused", t.refused)
+	}
+	return message
+}
+
 func waitsElsewhere(node string, v Volume) bool {
 	for _, pod := range v.Users {
 		if pod.Spec.NodeName != node && !volume.Finished(pod) && !volume.Terminating(pod) {
@@ -319,10 +329,12 @@ func (d *draft) tellProgress(state nodeState, missing map[string]refusal) {
 }
 
 func (d *draft) setConditions(state nodeState, t tally, proven bool, missing map[string]refusal) {
+	node := d.s.NodeName
 	fencedBefore := d.was(v1alpha1.ConditionFenced)
 	liftedBefore := d.was(v1alpha1.ConditionLifted)
 	if proven {
-		d.condition(v1alpha1.ConditionFenced, true, v1alpha1.ReasonNodeFenced)
+		d.conditionSaying(v1alpha1.ConditionFenced, true, v1alpha1.ReasonNodeFenced, fmt.Sprintf(
+			"Ceph refuses the clients of node %s, proven on every placement group that serves its volumes", node))
 	} else {
 		reason := v1alpha1.ReasonFenceUnproven
 		for _, m := range missing {
@@ -330,17 +342,18 @@ func (d *draft) setConditions(state nodeState, t tally, proven bool, missing map
 				reason = m.reason
 			}
 		}
-		d.condition(v1alpha1.ConditionFenced, false, reason)
+		d.conditionSaying(v1alpha1.ConditionFenced, false, reason, fmt.Sprintf("The fence of node %s is not proven: %s", node, firstMissing(missing)))
 		if reason == v1alpha1.ReasonCephUnreachable && reason != fencedBefore {
 			d.announceNode(warning, reason, "Fence", fmt.Sprintf(
-				"Cannot prove the fence of node %s, so nothing is released; trying again: %s.", d.s.NodeName, firstMissing(missing)))
+				"Cannot prove the fence of node %s, so nothing is released; trying again: %s.", node, firstMissing(missing)))
 		}
 	}
 	released := proven && t.releasing == 0 && t.refused == 0
 	waits := pick(d.heldForSnapshot() == nil, v1alpha1.ReasonWaiting, v1alpha1.ReasonSnapshotFailed)
-	d.condition(v1alpha1.ConditionReleased, released, pick(released, v1alpha1.ReasonVolumeReleased, waits))
+	d.conditionSaying(v1alpha1.ConditionReleased, released, pick(released, v1alpha1.ReasonVolumeReleased, waits), t.releasedOf(node))
 	recovered := released && t.recovering == 0
-	d.condition(v1alpha1.ConditionRecovered, recovered, pick(recovered, v1alpha1.ReasonVolumeRecovered, v1alpha1.ReasonWaiting))
+	d.conditionSaying(v1alpha1.ConditionRecovered, recovered, pick(recovered, v1alpha1.ReasonVolumeRecovered, v1alpha1.ReasonWaiting),
+		fmt.Sprintf("%d of %d volumes run elsewhere", t.recovered, t.wanted))
 	if state != nodeReturned {
 		d.condition(v1alpha1.ConditionLifted, false, v1alpha1.ReasonWaiting)
 		return

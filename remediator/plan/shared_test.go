@@ -92,7 +92,7 @@ func TestNextWithAReadWriteManyVolume(t *testing.T) {
 			snapshot: incident(shared, released, runsElsewhereToo, gatedPod),
 			want: effect{
 				Phase: v1alpha1.PhaseRecovering, Fenced: "NodeFenced", Volume: "Released",
-				Events: []string{"NodeFence VolumeReleased", "PersistentVolumeClaim VolumeReleased"},
+				Events: []string{"NodeFence VolumeReleased", "PersistentVolumeClaim VolumeReleased", "Pod VolumeReleased"},
 			},
 		},
 		"S2: leaves a watcher on another node's address alone, though it is not on record yet": {
