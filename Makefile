@@ -56,16 +56,14 @@ test-e2e: lab-parts ## The lab's own tests and the end-to-end scenarios, as root
 	@$(call beside_each_other,e2e-lab e2e-alone e2e-ceph e2e-apart)
 
 .PHONY: lab-parts
-lab-parts: packages vm old-and-new-ceph prometheus # what the lab needs that is not built, and a look at its code
-	go vet -tags $(LIBRADOS_TAGS) ./ceph/librados ./cmd/rbd-rescue
-	$(E2E) go vet -tags $(LIBRADOS_TAGS) ./...
+lab-parts: packages vm old-and-new-ceph prometheus # what the lab needs that is not built
 
 # The scenarios wait more than they compute, and take longest: there are two labs for them, and the rest is done beside. What the
 # other lanes print is shown when they are done, and of those that failed at the end. Another make test waits: its names and
 # addresses are the same.
 MACHINE := /run/lock/rbd-rescue-e2e
 LANES   := e2e/bin/lanes
-beside_each_other = flock -o $(MACHINE) sh -c 'rm -rf e2e/bin/skipped e2e/bin/rights $(LANES); mkdir -p $(LANES); \
+beside_each_other = flock -o $(MACHINE) sh -c 'rm -rf e2e/bin/skipped e2e/bin/rights e2e/bin/logs $(LANES); mkdir -p $(LANES); \
 	exec $(MAKE) --no-print-directory -k -j3 $(1)'; result=$$?; \
 	for log in $(LANES)/*.failed; do if [ -e $$log ]; then echo; echo "*** FAILED: $$(basename $$log .failed)"; cat $$log; fi; done; \
 	if [ -s e2e/bin/skipped ]; then echo; echo "*** SKIPPED, so not tested:"; cat e2e/bin/skipped; fi; exit $$result
@@ -74,7 +72,7 @@ lane = @mkdir -p $(LANES); if ( $(1) ) >$(LANES)/$@.log 2>&1; then cat $(LANES)/
 
 # The scenarios that run beside each other have the machine's network, /run and names; those that need a lab to themselves have theirs
 # apart. cmd/lab-csi and lab/ceph have Ceph clusters on addresses of their own; the packages that are left have labs of their own,
-# apart, one after the other. No pass is remembered: it depends on more than files. lab-parts has vetted the code.
+# apart, one after the other. No pass is remembered: it depends on more than files. make lint vets the code, which takes minutes from nothing.
 OWN_CEPH := cmd/lab-csi lab/ceph
 E2E_TEST := go test -vet=off -tags $(LIBRADOS_TAGS) -count 1 -p 1 -parallel 32 -timeout 45m $(E2E_FLAGS)
 
@@ -96,6 +94,7 @@ quick:
 
 .PHONY: demo
 demo: packages prometheus ## Watch a node fail and its workloads come back elsewhere, as root
+	@echo "compiling the demo: the first time this takes minutes"
 	$(E2E) go run -tags $(LIBRADOS_TAGS) ./cmd/demo
 
 .PHONY: story
@@ -103,7 +102,7 @@ story: packages prometheus ## Draw docs/dashboard.svg and docs/story-timeline.sv
 	$(E2E) go run -tags $(LIBRADOS_TAGS) ./cmd/demo -pictures ../docs
 
 .PHONY: bench-recovery
-bench-recovery: packages ## Measure the recovery beside the ways without rbd-rescue (RUNS=10), as root
+bench-recovery: packages ## Measure the recovery beside the ways without rbd-rescue (RUNS=10, an hour), as root
 	$(E2E) go run -tags $(LIBRADOS_TAGS) ./cmd/bench-recovery -runs $(RUNS)
 
 .PHONY: bench-webhook
@@ -116,7 +115,7 @@ bench: ## Benchmarks of the hot paths
 
 FUZZ := ceph/FuzzParseAddress ceph/FuzzParseOSDMap ceph/FuzzParseDaemons ceph/FuzzParseMirrors ceph/FuzzStagedOn volume/FuzzParse \
 	api/v1alpha1/FuzzParsePolicy remediator/observe/FuzzReadRecord cmd/rbd-rescue/config/FuzzParse \
-	webhook/FuzzPodAdmission webhook/FuzzNamespaceAdmission
+	webhook/FuzzPodAdmission webhook/FuzzNamespaceAdmission manifests/FuzzDecode
 
 .PHONY: explore
 explore: test-history fuzz ## What looks for the unknown at random: fuzz targets and histories
@@ -187,10 +186,9 @@ generate: $(BIN)/controller-gen $(BIN)/helm-docs ## Generate deep copies and the
 
 .PHONY: check-generated
 check-generated: generate ## Fail if generated files or go.mod files are not up to date
-	go mod tidy -diff
-	$(E2E) go mod tidy -diff
-	go -C tools/queries mod tidy -diff
+	@set -eu; for module in $$(git ls-files '*go.mod'); do go -C $$(dirname $$module) mod tidy -diff; done
 	git diff --exit-code -- api charts
+	@! git ls-files --others --exclude-standard -- api charts | grep . || { echo "these are generated and not committed"; exit 1; }
 
 # No cgo, no paths, no build ID: the same source makes the same files, for whatever machine a person sits at.
 PLUGIN           := $(BIN)/kubectl-rescue

@@ -1,10 +1,12 @@
 package e2e
 
 import (
+	"slices"
 	"testing"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 
 	"github.com/rbd-rescue/rbd-rescue/api/v1alpha1"
 	"github.com/rbd-rescue/rbd-rescue/e2e/lab/network"
@@ -30,6 +32,7 @@ func TestHostDead(t *testing.T) {
 	s.told(v1alpha1.ReasonVolumeHeld, "Pod", "web")
 	s.told(v1alpha1.ReasonPodForceDeleted, "Pod", "db-0")
 	s.told(v1alpha1.ReasonVolumeReleased, "PersistentVolumeClaim", "db")
+	s.told(v1alpha1.ReasonVolumeReleased, "Pod", "web")
 	s.told(v1alpha1.ReasonVolumeRecovered, "PersistentVolumeClaim", "web")
 	s.proveData(db, web)
 }
@@ -103,22 +106,31 @@ func TestAllLinksCutThenRestored(t *testing.T) {
 	if none, err := s.noClientListed(nf); err != nil || none {
 		t.Errorf("the entries are gone although the old boot still runs (%v)", err)
 	}
+	s.refused(db, s.node)
 	s.proveData(db)
 }
 
-// The remediator is killed between fence and release: an OSD that does not answer holds the release back meanwhile.
+// The remediator is killed between fence and release: the client is cut off, nothing has been released, and the next one goes on.
 func TestRemediatorKilledBetweenFenceAndRelease(t *testing.T) {
 	s := begin(t, v1alpha1.ModeRescue)
 	db := s.workload("db", "node-b", true, patience)
+	old := s.pods(db)[0].UID
+	s.must(s.lab.Rescue.KillRemediator())
 	s.must(s.lab.Nodes["node-b"].Kill())
 	s.notReady("node-b")
-	s.must(s.lab.Ceph.FreezeOSD(0))
-	s.reaches("node-b", v1alpha1.PhaseFencing)
-	s.must(s.lab.Rescue.KillRemediator())
-	if node, err := db.RunsOn(s.ctx); err != nil || node != "" {
-		t.Fatalf("released before the fence was proven: runs on %q (%v)", node, err)
+	s.crashAtEach([]string{"after AddToBlocklist"})
+	nf, err := s.fence("node-b")
+	s.must(err)
+	if none, err := s.noClientListed(nf); err != nil || none || len(nf.Status.Clients) == 0 || nf.Status.Times.FencedAt != nil {
+		t.Fatalf("it was not killed between fence and proof: clients %+v, proven at %v (%v)", nf.Status.Clients, nf.Status.Times.FencedAt, err)
 	}
-	s.must(s.lab.Ceph.ThawOSD(0))
+	if pods := s.pods(db); len(pods) != 1 || pods[0].UID != old {
+		t.Errorf("pods were released before the fence was proven: %v", pods)
+	}
+	if attached := s.attachedTo(db); !slices.Equal(attached, []string{"node-b"}) {
+		t.Errorf("the volume was released before the fence was proven: it is attached to %v", attached)
+	}
+	s.dropLease()
 	s.must(s.lab.Rescue.StartRemediator(s.ctx))
 	s.runsElsewhere(db, "node-b")
 	s.wrote(db, "node-b")
@@ -206,6 +218,7 @@ func TestNotOptedIn(t *testing.T) {
 		return nf != nil || len(pods) != 1 || pods[0].UID != uid || flagged, err
 	})
 	s.asPlanned(planned)
+	s.neverRefused(db)
 	s.proveData(db)
 }
 
@@ -227,6 +240,7 @@ func TestForgedAnnotation(t *testing.T) {
 	if node, err := db.RunsOn(s.ctx); err != nil || node != s.node {
 		t.Errorf("runs on %q (%v)", node, err)
 	}
+	s.neverRefused(db)
 	s.proveData(db)
 }
 
@@ -238,6 +252,12 @@ func TestMonitorDownDuringTheFailure(t *testing.T) {
 	s.must(s.lab.Nodes[s.node].Kill())
 	s.notReady(s.node)
 	s.told(v1alpha1.ReasonCephUnreachable, "Node", s.node)
+	s.told(v1alpha1.ReasonCephUnreachable, "NodeFence", s.node)
+	nf, err := s.fence(s.node)
+	s.must(err)
+	if c := meta.FindStatusCondition(nf.Status.Conditions, v1alpha1.ConditionFenced); c == nil || c.Reason != v1alpha1.ReasonCephUnreachable {
+		t.Errorf("the NodeFence does not say why nothing is released: %+v", nf.Status)
+	}
 	pods := s.pods(db)
 	if len(pods) != 1 || !volume.Terminating(&pods[0]) {
 		t.Errorf("released without a fence: %v", pods)
@@ -266,6 +286,7 @@ func TestNodeBackBeforeTheFence(t *testing.T) {
 	if node, err := db.RunsOn(s.ctx); err != nil || node != s.node {
 		t.Errorf("runs on %q (%v)", node, err)
 	}
+	s.neverRefused(db)
 	s.proveData(db)
 }
 

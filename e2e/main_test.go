@@ -46,7 +46,7 @@ var shared *lab.Lab
 
 func TestMain(m *testing.M) { os.Exit(run(m)) }
 
-func run(m *testing.M) int {
+func run(m *testing.M) (result int) {
 	flag.Parse()
 	if os.Geteuid() != 0 {
 		fmt.Println("SKIPPED: the end-to-end scenarios need root, for network namespaces and mounts")
@@ -61,8 +61,13 @@ func run(m *testing.M) int {
 	defer func() {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
-		if err := shared.Close(ctx); err != nil {
+		if err := shared.Close(ctx, result != 0); err != nil {
 			fmt.Println("stopping the lab:", err)
+			result = 1
+		}
+		if _, err := os.Stat(lab.Dir); result == 0 && !os.IsNotExist(err) {
+			fmt.Println("the lab has left", lab.Dir, "behind:", err)
+			result = 1
 		}
 	}()
 	if err == nil {
@@ -75,7 +80,7 @@ func run(m *testing.M) int {
 		fmt.Println("starting the lab:", err)
 		return 1
 	}
-	result := m.Run()
+	result = m.Run()
 	if result == 0 && whole() {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()

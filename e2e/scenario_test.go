@@ -13,6 +13,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	eventsv1 "k8s.io/api/events/v1"
+	storagev1 "k8s.io/api/storage/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -178,7 +179,7 @@ func (s *scenario) never(within time.Duration, what string, holds func() (bool, 
 	s.Logf("%6.1f s  for %s: not %s", time.Since(s.began).Seconds(), within, what)
 }
 
-// workload makes an application on a node, and waits until it runs there and its client is on record.
+// workload makes an application on a node, and waits until it runs and writes there and its client is on record.
 func (s *scenario) workload(name, on string, statefulSet bool, wait time.Duration) *lab.Workload {
 	s.Helper()
 	return s.workloadOf(lab.WorkloadOptions{Namespace: s.namespace, Name: name, StatefulSet: statefulSet, On: on, Patience: wait})
@@ -198,6 +199,7 @@ func (s *scenario) workloadOf(options lab.WorkloadOptions) *lab.Workload {
 		clients, err := w.Recorded(s.ctx, on)
 		return len(clients) > 0, err
 	})
+	s.writer(soon, w, name+" writes there", func(w workload.WriterReport) bool { return w.Node == on && w.Acknowledged > 0 })
 	return w
 }
 
@@ -236,12 +238,15 @@ func (s *scenario) runsElsewhere(w *lab.Workload, than string) {
 // wrote waits until a writer of the application on another node has acknowledged records.
 func (s *scenario) wrote(w *lab.Workload, notOn string) {
 	s.Helper()
-	s.eventually(soon, w.Name+" writes there", func() (bool, error) {
+	s.writer(soon, w, w.Name+" writes there", func(w workload.WriterReport) bool { return w.Node != notOn && w.Acknowledged > 0 })
+}
+
+// writer waits until one of the application's writers is so.
+func (s *scenario) writer(within time.Duration, w *lab.Workload, what string, is func(workload.WriterReport) bool) {
+	s.Helper()
+	s.eventually(within, what, func() (bool, error) {
 		report, err := w.Check(s.ctx)
-		if err != nil {
-			return false, err
-		}
-		return slices.ContainsFunc(report.Writers, func(w workload.WriterReport) bool { return w.Node != notOn && w.Acknowledged > 0 }), nil
+		return err == nil && slices.ContainsFunc(report.Writers, is), err
 	})
 }
 
@@ -249,13 +254,31 @@ func (s *scenario) wrote(w *lab.Workload, notOn string) {
 // sends again only after as long as they were, and up to two minutes.
 func (s *scenario) refused(w *lab.Workload, on string) {
 	s.Helper()
-	s.eventually(atLast, "Ceph refuses the writes of "+on, func() (bool, error) {
-		report, err := w.Check(s.ctx)
-		if err != nil {
-			return false, err
+	s.writer(atLast, w, "Ceph refuses the writes of "+on, func(w workload.WriterReport) bool { return w.Node == on && w.Refused != "" })
+}
+
+// neverRefused fails the scenario if Ceph has refused a write of the application.
+func (s *scenario) neverRefused(w *lab.Workload) {
+	s.Helper()
+	report, err := w.Check(s.ctx)
+	s.must(err)
+	if slices.ContainsFunc(report.Writers, func(w workload.WriterReport) bool { return w.Refused != "" }) {
+		s.Errorf("a writer was refused:\n%s", report)
+	}
+}
+
+// attachedTo are the nodes that Kubernetes has an application's volume attached to.
+func (s *scenario) attachedTo(w *lab.Workload) []string {
+	s.Helper()
+	var list storagev1.VolumeAttachmentList
+	s.must(s.lab.Client.List(s.ctx, &list))
+	var nodes []string
+	for _, va := range list.Items {
+		if name, _ := volume.Attached(&va); name == w.Volume && va.Status.Attached {
+			nodes = append(nodes, va.Spec.NodeName)
 		}
-		return slices.ContainsFunc(report.Writers, func(w workload.WriterReport) bool { return w.Node == on && w.Refused != "" }), nil
-	})
+	}
+	return nodes
 }
 
 // proveData reads the image back: nothing acknowledged is missing, nothing of the old writer lies after the new one's first.
@@ -264,8 +287,9 @@ func (s *scenario) proveData(workloads ...*lab.Workload) {
 	for _, w := range workloads {
 		report, err := w.Check(s.ctx)
 		s.must(err)
-		if !report.OK {
-			s.Errorf("the data of %s does not hold:\n%s", w.Image, report)
+		written := slices.ContainsFunc(report.Writers, func(w workload.WriterReport) bool { return w.Acknowledged > 0 })
+		if !report.OK || !written {
+			s.Errorf("the data of %s does not hold, or nothing was written:\n%s", w.Image, report)
 			continue
 		}
 		s.Logf("%6.1f s  the data of %s holds:\n%s", time.Since(s.began).Seconds(), w.Image, report)

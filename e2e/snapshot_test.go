@@ -19,8 +19,7 @@ import (
 // none of the next one's. It goes with its volume.
 func TestSafetySnapshot(t *testing.T) {
 	s := beginOnNode(t, v1alpha1.ModeRescue)
-	s.must(s.lab.Client.Patch(s.ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: s.namespace}},
-		clientPatch(`{"metadata":{"annotations":{"`+v1alpha1.AnnotationSnapshot+`":"required"}}}`)))
+	s.must(s.lab.SetSnapshots(s.ctx, s.namespace, v1alpha1.SnapshotRequired))
 	db := s.workload("db", s.node, true, patience)
 	other := s.anotherNamespace("other", v1alpha1.ModeRescue)
 	web := s.workloadOf(lab.WorkloadOptions{Namespace: other, Name: "web", On: s.node, Patience: patience})

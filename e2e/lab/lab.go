@@ -233,8 +233,8 @@ func (l *Lab) Heal(ctx context.Context) error {
 	return errors.Join(append(failed, l.Kube.Heal(ctx), l.Rescue.heal(ctx))...)
 }
 
-// Close stops everything and removes what it made but the logs.
-func (l *Lab) Close(ctx context.Context) error {
+// Close stops everything and removes what it made; the logs stay where somebody has to look into them.
+func (l *Lab) Close(ctx context.Context, keepLogs bool) error {
 	var failed []error
 	for name, node := range l.Nodes {
 		if err := node.Close(); err != nil {
@@ -243,9 +243,29 @@ func (l *Lab) Close(ctx context.Context) error {
 	}
 	if l.Supervisor != nil {
 		failed = append(failed, l.Supervisor.StopAll(ctx))
+		if errors.Join(failed...) == nil { // else the next lab ends what is left by its pid files
+			failed = append(failed, l.removeFiles(ctx, keepLogs))
+		}
 	}
-	if l.Network != nil {
+	if l.Network != nil { // the next lab may begin then
 		failed = append(failed, l.Network.Close(ctx))
+	}
+	return errors.Join(failed...)
+}
+
+func (l *Lab) removeFiles(ctx context.Context, keepLogs bool) error {
+	if err := kube.UnmountBelow(ctx, Dir); err != nil {
+		return fmt.Errorf("removing the lab's mounts: %w", err)
+	}
+	if !keepLogs {
+		return os.RemoveAll(Dir)
+	}
+	entries, err := os.ReadDir(Dir)
+	failed := []error{err}
+	for _, entry := range entries {
+		if path := filepath.Join(Dir, entry.Name()); path != l.Supervisor.Logs() {
+			failed = append(failed, os.RemoveAll(path))
+		}
 	}
 	return errors.Join(failed...)
 }

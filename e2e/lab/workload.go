@@ -11,6 +11,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/rbd-rescue/rbd-rescue/api/v1alpha1"
@@ -58,6 +59,16 @@ func (l *Lab) MakeNamespace(ctx context.Context, name string, mode v1alpha1.Mode
 	}
 	if err := l.Client.Create(ctx, namespace); err != nil {
 		return fmt.Errorf("making namespace %s: %w", name, err)
+	}
+	return nil
+}
+
+// SetSnapshots says whether safety snapshots are taken of a namespace's volumes.
+func (l *Lab) SetSnapshots(ctx context.Context, namespace string, policy v1alpha1.SnapshotPolicy) error {
+	patch := fmt.Sprintf(`{"metadata":{"annotations":{%q:%q}}}`, v1alpha1.AnnotationSnapshot, policy)
+	object := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}}
+	if err := l.Client.Patch(ctx, object, client.RawPatch(types.MergePatchType, []byte(patch))); err != nil {
+		return fmt.Errorf("annotating namespace %s: %w", namespace, err)
 	}
 	return nil
 }

@@ -30,25 +30,24 @@ const (
 var nodes = []string{victim, "node-b", "node-c", "node-d"}
 
 func main() {
-	runs := flag.Int("runs", 10, "runs of each way with one volume")
+	runs := flag.Int("runs", 10, "runs of each way, with one volume and with many")
 	many := flag.Int("volumes", 40, "volumes on the node in the runs with many")
-	manyRuns := flag.Int("many-runs", 1, "runs of each way with many volumes")
 	perImage := flag.Bool("client-per-image", false, "give every image a Ceph client of its own")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, *runs, *many, *manyRuns, *perImage); err != nil {
+	if err := run(ctx, *runs, *many, *perImage); err != nil {
 		fmt.Fprintln(os.Stderr, "bench-recovery:", err)
 		os.Exit(1) //nolint:gocritic // stop has nothing left to do
 	}
 }
 
-func run(ctx context.Context, runs, many, manyRuns int, perImage bool) (err error) {
+func run(ctx context.Context, runs, many int, perImage bool) (err error) {
 	l, err := lab.Start(ctx, lab.Options{Nodes: nodes, Progress: os.Stderr, ClientPerImage: perImage})
 	defer func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
 		defer cancel()
-		err = errors.Join(err, l.Close(ctx))
+		err = errors.Join(err, l.Close(ctx, err != nil))
 	}()
 	if err != nil {
 		return err
@@ -57,64 +56,74 @@ func run(ctx context.Context, runs, many, manyRuns int, perImage bool) (err erro
 		return err
 	}
 	b := &bench{lab: l}
-	for _, plan := range []struct{ volumes, runs int }{{1, runs}, {many, manyRuns}} {
+	for _, volumes := range []int{1, many} {
 		results := map[string][]result{}
-		for range plan.runs {
+		for range runs {
 			for _, way := range ways {
 				b.count++
-				r, err := b.once(ctx, way, plan.volumes)
+				r, err := b.once(ctx, way, volumes)
 				if err != nil {
-					return fmt.Errorf("%s, %d volumes: %w", way.name, plan.volumes, err)
+					return fmt.Errorf("%s, %d volumes: %w", way.name, volumes, err)
 				}
-				fmt.Fprintf(os.Stderr, "  %-40s %3d volumes: last attached after %6.2f s\n", way.name, plan.volumes, r.last().Seconds())
+				fmt.Fprintf(os.Stderr, "  %-40s %3d volumes: last attached after %6.2f s\n", way.name, volumes, r.took.Seconds())
 				results[way.name] = append(results[way.name], r)
 			}
 		}
-		printTable(plan.volumes, results)
+		printTables(volumes, results)
 	}
 	return nil
 }
 
 // way is one way to get volumes from a failed node.
 type way struct {
-	name string
-	mode v1alpha1.Mode
+	name     string
+	mode     v1alpha1.Mode
+	snapshot v1alpha1.SnapshotPolicy
 	// act is what a perfectly quick person does once a pod is Terminating; nil for rbd-rescue.
 	act func(ctx context.Context, b *bench, w *lab.Workload) error
 }
 
 var ways = []way{
-	{"rbd-rescue (fence proven)", v1alpha1.ModeRescue, nil},
-	{"force delete + delete VolumeAttachment", v1alpha1.ModeOff, byHand},
-	{"out-of-service taint", v1alpha1.ModeOff, byTaint},
+	{"rbd-rescue (fence proven, safety snapshot)", v1alpha1.ModeRescue, v1alpha1.SnapshotBestEffort, nil},
+	{"rbd-rescue (fence proven, snapshots off)", v1alpha1.ModeRescue, v1alpha1.SnapshotOff, nil},
+	{"force delete + delete VolumeAttachment", v1alpha1.ModeOff, v1alpha1.SnapshotOff, byHand},
+	{"out-of-service taint", v1alpha1.ModeOff, v1alpha1.SnapshotOff, byTaint},
 }
 
-// result is one run: for each volume the time from its pod's deletion to its attachment elsewhere, and rbd-rescue's phases.
+// result is one run.
 type result struct {
-	attached []time.Duration
-	phases   map[string]time.Duration
+	// took is the time from the first deletion of a pod to the last attachment elsewhere.
+	took time.Duration
+	// phases of rbd-rescue; nil for another way.
+	phases map[string]time.Duration
 }
 
-func (r result) last() time.Duration { return slices.Max(r.attached) }
-
-func printTable(volumes int, results map[string][]result) {
+func printTables(volumes int, results map[string][]result) {
 	fmt.Printf("\n### %d volume(s) on the failed node\n\n", volumes)
 	fmt.Println("| way | runs | median s | min s | max s | median against rbd-rescue |")
 	fmt.Println("|---|---|---|---|---|---|")
-	base := median(lasts(results[ways[0].name]))
+	base := median(times(results[ways[0].name]))
 	for _, way := range ways {
-		all := lasts(results[way.name])
+		all := times(results[way.name])
 		fmt.Printf("| %s | %d | %.2f | %.2f | %.2f | %.1f × |\n", way.name, len(all), median(all).Seconds(),
 			slices.Min(all).Seconds(), slices.Max(all).Seconds(), median(all).Seconds()/base.Seconds())
 	}
-	fmt.Println("\nrbd-rescue's phases, median of the runs:")
-	fmt.Println("\n| phase | s | share |")
+	for _, way := range ways {
+		if way.act == nil {
+			printPhases(way, results[way.name])
+		}
+	}
+}
+
+func printPhases(way way, results []result) {
+	fmt.Printf("\nPhases of %s, median of the runs:\n\n", way.name)
+	fmt.Println("| phase | s | share |")
 	fmt.Println("|---|---|---|")
 	var total time.Duration
 	values := map[string]time.Duration{}
 	for _, phase := range phases {
 		var all []time.Duration
-		for _, r := range results[ways[0].name] {
+		for _, r := range results {
 			all = append(all, r.phases[phase])
 		}
 		values[phase] = median(all)
@@ -125,10 +134,10 @@ func printTable(volumes int, results map[string][]result) {
 	}
 }
 
-func lasts(results []result) []time.Duration {
+func times(results []result) []time.Duration {
 	var all []time.Duration
 	for _, r := range results {
-		all = append(all, r.last())
+		all = append(all, r.took)
 	}
 	return all
 }

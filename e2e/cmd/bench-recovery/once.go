@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"sync"
@@ -20,61 +21,102 @@ import (
 	"github.com/rbd-rescue/rbd-rescue/volume"
 )
 
-// lookEvery is the grain of the measurement.
-const lookEvery = 20 * time.Millisecond
+// lookEvery is how often the lab is asked whether it is ready for a run; what is measured is watched.
+const lookEvery = 200 * time.Millisecond
 
 type bench struct {
 	lab   *lab.Lab
 	count int
 }
 
-// phases of rbd-rescue's way, in order.
-var phases = []string{"deletion seen to fence begun", "fence begun to fence proven", "fence proven to detached", "detached to attached elsewhere"}
+// phases of rbd-rescue's way, in order; of several volumes the last counts.
+var phases = []string{
+	"first deletion to fence begun", "fence begun to fence proven", "fence proven to release begun (the safety snapshot)", "release begun to detached",
+	"detached to attached elsewhere",
+}
 
 // once fails the node under its workloads, measures, and brings the lab back to health.
 func (b *bench) once(ctx context.Context, way way, volumes int) (result, error) {
 	namespace := fmt.Sprintf("bench-%d", b.count)
-	workloads, err := b.deploy(ctx, namespace, way.mode, volumes)
+	workloads, err := b.deploy(ctx, namespace, way, volumes)
 	if err != nil {
 		return result{}, err
 	}
-	if err := b.lab.Nodes[victim].Kill(); err != nil {
+	first, last, err := b.measure(ctx, way, namespace, workloads)
+	if err != nil {
 		return result{}, err
 	}
-	r := result{attached: make([]time.Duration, volumes)}
-	deleted := make([]time.Time, volumes)
-	group, groupCtx := errgroup.WithContext(ctx)
-	for i, w := range workloads {
-		group.Go(func() error {
-			if err := b.until(groupCtx, w, "its pod is Terminating", terminating); err != nil {
-				return err
-			}
-			deleted[i] = time.Now()
-			if way.act != nil {
-				if err := way.act(groupCtx, b, w); err != nil {
-					return err
-				}
-			}
-			if err := b.until(groupCtx, w, "it is attached elsewhere", b.attachedElsewhere); err != nil {
-				return err
-			}
-			r.attached[i] = time.Since(deleted[i])
-			return nil
-		})
-	}
-	if err := group.Wait(); err != nil {
-		return r, err
-	}
+	r := result{took: last.Sub(first)}
 	if way.act == nil {
-		if r.phases, err = b.phases(ctx, deleted[0]); err != nil {
+		if r.phases, err = b.phases(ctx, first); err != nil {
 			return r, err
 		}
 	}
 	return r, b.heal(ctx, namespace)
 }
 
-func (b *bench) deploy(ctx context.Context, namespace string, mode v1alpha1.Mode, volumes int) ([]*lab.Workload, error) {
-	if err := b.lab.MakeNamespace(ctx, namespace, mode); err != nil {
+// measure kills the node, and tells when the first pod was seen Terminating and the last volume attached to another node.
+func (b *bench) measure(ctx context.Context, way way, namespace string, workloads []*lab.Workload) (first, last time.Time, err error) {
+	ctx, cancel := context.WithTimeout(ctx, giveUp)
+	defer cancel()
+	byName, byVolume := map[string]*lab.Workload{}, map[string]*lab.Workload{}
+	for _, w := range workloads {
+		byName[w.Name], byVolume[w.Volume] = w, w
+	}
+	pods, err := b.lab.Client.Watch(ctx, &corev1.PodList{}, client.InNamespace(namespace))
+	if err != nil {
+		return first, last, fmt.Errorf("watching pods: %w", err)
+	}
+	defer pods.Stop()
+	attachments, err := b.lab.Client.Watch(ctx, &storagev1.VolumeAttachmentList{})
+	if err != nil {
+		return first, last, fmt.Errorf("watching VolumeAttachments: %w", err)
+	}
+	defer attachments.Stop()
+	if err := b.lab.Nodes[victim].Kill(); err != nil {
+		return first, last, err
+	}
+	group, groupCtx := errgroup.WithContext(ctx)
+	deleted, attached := map[*lab.Workload]bool{}, map[*lab.Workload]bool{}
+	for len(attached) < len(workloads) {
+		select {
+		case <-groupCtx.Done():
+			return first, last, fmt.Errorf("of %d volumes %d were attached elsewhere: %w", len(workloads), len(attached), cmp.Or(group.Wait(), groupCtx.Err()))
+		case event := <-pods.ResultChan():
+			pod, is := event.Object.(*corev1.Pod)
+			if !is {
+				return first, last, fmt.Errorf("the watch of pods ended: %+v", event)
+			}
+			w := byName[pod.Labels["app"]]
+			if w == nil || deleted[w] || !volume.Terminating(pod) {
+				continue
+			}
+			if len(deleted) == 0 {
+				first = time.Now()
+			}
+			deleted[w] = true
+			if way.act != nil {
+				group.Go(func() error { return way.act(groupCtx, b, w) })
+			}
+		case event := <-attachments.ResultChan():
+			va, is := event.Object.(*storagev1.VolumeAttachment)
+			if !is {
+				return first, last, fmt.Errorf("the watch of VolumeAttachments ended: %+v", event)
+			}
+			name, _ := volume.Attached(va)
+			if w := byVolume[name]; w != nil && va.Spec.NodeName != victim && va.Status.Attached {
+				last, attached[w] = time.Now(), true
+			}
+		}
+	}
+	return first, last, group.Wait()
+}
+
+func (b *bench) deploy(ctx context.Context, namespace string, way way, volumes int) ([]*lab.Workload, error) {
+	if err := b.lab.MakeNamespace(ctx, namespace, way.mode); err != nil {
+		return nil, err
+	}
+	if err := b.lab.SetSnapshots(ctx, namespace, way.snapshot); err != nil {
 		return nil, err
 	}
 	workloads := make([]*lab.Workload, volumes)
@@ -111,26 +153,6 @@ func (b *bench) until(ctx context.Context, w *lab.Workload, what string, holds f
 		return fmt.Errorf("waiting until %s (%s/%s): %w", what, w.Namespace, w.Name, err)
 	}
 	return nil
-}
-
-func terminating(ctx context.Context, w *lab.Workload) (bool, error) {
-	pods, err := w.Pods(ctx)
-	for i := range pods {
-		if volume.Terminating(&pods[i]) {
-			return true, nil
-		}
-	}
-	return false, err
-}
-
-func (b *bench) attachedElsewhere(ctx context.Context, w *lab.Workload) (bool, error) {
-	attachments, err := b.attachments(ctx, w)
-	for _, va := range attachments {
-		if va.Spec.NodeName != victim && va.Status.Attached {
-			return true, nil
-		}
-	}
-	return false, err
 }
 
 func (b *bench) attachments(ctx context.Context, w *lab.Workload) ([]storagev1.VolumeAttachment, error) {
@@ -197,7 +219,7 @@ func byTaint(ctx context.Context, b *bench, _ *lab.Workload) error {
 	return nil
 }
 
-// phases reads rbd-rescue's own times of the incident; of several volumes the last counts.
+// phases reads rbd-rescue's own times of the incident.
 func (b *bench) phases(ctx context.Context, deleted time.Time) (map[string]time.Duration, error) {
 	var nf *v1alpha1.NodeFence
 	err := wait.PollUntilContextTimeout(ctx, 100*time.Millisecond, time.Minute, true, func(ctx context.Context) (bool, error) {
@@ -215,23 +237,25 @@ func (b *bench) phases(ctx context.Context, deleted time.Time) (map[string]time.
 	if err != nil {
 		return nil, fmt.Errorf("waiting for the NodeFence: %w", err)
 	}
-	var detached, attached *metav1.MicroTime
+	var releasing, detached, attached *metav1.MicroTime
 	for _, v := range nf.Status.Volumes {
-		if detached == nil || detached.Before(v.ReleasedAt) {
-			detached = v.ReleasedAt
-		}
-		if attached == nil || attached.Before(v.AttachedAt) {
-			attached = v.AttachedAt
-		}
+		releasing, detached, attached = later(releasing, v.ReleasingAt), later(detached, v.ReleasedAt), later(attached, v.AttachedAt)
 	}
 	t := nf.Status.Times
-	if detached == nil || attached == nil || t.FencedAt == nil || t.FencingAt == nil {
+	if releasing == nil || detached == nil || attached == nil || t.FencedAt == nil || t.FencingAt == nil {
 		return nil, fmt.Errorf("NodeFence %s lacks times", nf.Name)
 	}
 	return map[string]time.Duration{
-		phases[0]: t.FencingAt.Sub(deleted), phases[1]: t.FencedAt.Sub(t.FencingAt.Time),
-		phases[2]: detached.Sub(t.FencedAt.Time), phases[3]: attached.Sub(detached.Time),
+		phases[0]: t.FencingAt.Sub(deleted), phases[1]: t.FencedAt.Sub(t.FencingAt.Time), phases[2]: releasing.Sub(t.FencedAt.Time),
+		phases[3]: detached.Sub(releasing.Time), phases[4]: attached.Sub(detached.Time),
 	}, nil
+}
+
+func later(a, b *metav1.MicroTime) *metav1.MicroTime {
+	if a == nil || a.Before(b) {
+		return b
+	}
+	return a
 }
 
 // heal ends the workloads and reboots the node.

@@ -51,7 +51,7 @@ func run(ctx context.Context, describe, pictures string) (err error) {
 		say("Stopping the lab")
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
 		defer cancel()
-		err = errors.Join(err, l.Close(ctx))
+		err = errors.Join(err, l.Close(ctx, err != nil))
 	}()
 	if err != nil {
 		return err
