@@ -32,10 +32,15 @@ func MovedAway(s Survey, nf *v1alpha1.NodeFence) []Mapping {
 }
 
 // Cleared is what the machine itself can say of a NodeFence: which mappings of the clients that are cut off are left. The NodeFence was
-// read before the survey: a client without a mapping has ended, and never comes back, since each new one has a nonce of its own.
+// read before the survey: a client without a mapping has ended, and never comes back, since each new one has a nonce of its own. Behind
+// the entry of a whole host no new mapping can be made once it is proven: before that, nothing is said of it.
 func Cleared(s Survey, nf *v1alpha1.NodeFence) v1alpha1.Cleared {
 	cleared := v1alpha1.Cleared{BootID: s.BootID, Left: []v1alpha1.LeftMapping{}}
 	for _, c := range nf.Status.Clients {
+		address, err := ceph.ParseAddress(c.Address)
+		if wholeHost := err != nil || address.Nonce == 0; wholeHost && c.Epoch == 0 {
+			continue
+		}
 		cleared.Clients = append(cleared.Clients, c.Address)
 	}
 	for _, m := range s.Mappings {

@@ -58,3 +58,20 @@ func TestOnlyWhatHasMovedAwayIsCleared(t *testing.T) {
 		t.Error(diff)
 	}
 }
+
+func TestS3NothingIsSaidOfAWholeHostBeforeItsFenceIsProven(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		client v1alpha1.FencedClient
+		want   []string
+	}{
+		"a host that may still map":       {v1alpha1.FencedClient{Address: "10.0.0.1:0/0"}, nil},
+		"a host that cannot map any more": {v1alpha1.FencedClient{Address: "10.0.0.1:0/0", Epoch: 7}, []string{"10.0.0.1:0/0"}},
+		"a client":                        {v1alpha1.FencedClient{Address: "10.0.0.1:0/42"}, []string{"10.0.0.1:0/42"}},
+	} {
+		nf := &v1alpha1.NodeFence{Status: v1alpha1.NodeFenceStatus{Clients: []v1alpha1.FencedClient{test.client}}}
+		if diff := cmp.Diff(test.want, Cleared(Survey{BootID: bootID}, nf).Clients); diff != "" {
+			t.Errorf("%s: %s", name, diff)
+		}
+	}
+}

@@ -384,8 +384,9 @@ type NodeClients struct {
 	// NodeUID and BootID say which node object and boot the clients belong to.
 	NodeUID types.UID `json:"nodeUID,omitempty"`
 	BootID  string    `json:"bootID"`
-	// MachineID of the node, to tell its machine when the Node object is gone.
-	MachineID string `json:"machineID,omitempty"`
+	// MachineID and SystemUUID of the node, to tell its machine when the Node object is gone.
+	MachineID  string `json:"machineID,omitempty"`
+	SystemUUID string `json:"systemUUID,omitempty"`
 	// Addresses are the IP addresses that the node reported as its own, for when the Node object is gone.
 	Addresses []string `json:"addresses,omitempty"`
 	// Clients are addresses as in "10.0.0.5:0/42", all that were seen in this boot, oldest first; none until its first one is.

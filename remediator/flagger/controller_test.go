@@ -161,7 +161,7 @@ func (c cluster) controller(t *testing.T, writes *int, refuse error) (*Controlle
 	api, recorder := builder.Build(), events.NewFakeRecorder(10)
 	clusters := ceph.NewClusters(map[string]ceph.Dial{"c1": func(context.Context) (ceph.Conn, error) { return inMemory, nil }})
 	return &Controller{
-		Client: api, Live: api, Observer: &observe.Observer{Reader: api, Clock: clock, Clusters: clusters}, Announcer: announce.New(recorder, clock),
+		Client: api, Live: api, Observer: &observe.Observer{Reader: api, Live: api, Clock: clock, Clusters: clusters}, Announcer: announce.New(recorder, clock),
 	}, recorder
 }
 

@@ -9,6 +9,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -190,6 +191,41 @@ func TestAStaleCacheOpensNoGate(t *testing.T) {
 	c.Client = stale{c.Client}
 	if _, err := c.Reconcile(t.Context(), allFlags); err != nil {
 		t.Fatal(err)
+	}
+	checkGate(t, c, false)
+}
+
+// unbound is a cache that has not heard yet that a claim was bound to another volume.
+type unbound struct{ client.Reader }
+
+func (u unbound) List(ctx context.Context, list client.ObjectList, options ...client.ListOption) error {
+	err := u.Reader.List(ctx, list, options...)
+	if volumes, ok := list.(*corev1.PersistentVolumeList); ok {
+		volumes.Items = nil
+	}
+	return err
+}
+
+func (u unbound) Get(ctx context.Context, key client.ObjectKey, o client.Object, options ...client.GetOption) error {
+	if _, ok := o.(*corev1.PersistentVolume); ok {
+		return apierrors.NewNotFound(corev1.Resource("persistentvolumes"), key.Name)
+	}
+	err := u.Reader.Get(ctx, key, o, options...)
+	if claim, ok := o.(*corev1.PersistentVolumeClaim); ok {
+		claim.Spec.VolumeName = ""
+	}
+	return err
+}
+
+func TestACacheThatDoesNotKnowThePodsVolumeOpensNoGate(t *testing.T) {
+	t.Parallel()
+	writes := 0
+	c, _ := cluster{
+		mode: "rescue", ready: corev1.ConditionUnknown, pod: waitingPod(unflagged(), gated), change: readWriteMany,
+	}.controller(t, &writes, nil)
+	c.Observer.Reader = unbound{c.Observer.Reader}
+	if _, err := c.Reconcile(t.Context(), allFlags); err == nil || !strings.Contains(err.Error(), "PersistentVolume pv is not in the cache yet") {
+		t.Errorf("S1: %v", err)
 	}
 	checkGate(t, c, false)
 }

@@ -7,6 +7,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -74,8 +75,8 @@ func addFences(ctx context.Context, from client.Reader, view *plan.GateView) err
 	return nil
 }
 
-// SharedVolumes are the RBD volumes of a pod that Kubernetes would let it have beside another node. They and the pods on
-// failed nodes are older than the failure, so that the cache has them.
+// SharedVolumes are the RBD volumes of a pod that Kubernetes would let it have beside another node. Which these are the API itself
+// says: a claim may have been bound to another volume just now. One that the cache does not know yet is an error.
 func (o *Observer) SharedVolumes(ctx context.Context, pod *corev1.Pod) ([]plan.SharedVolume, error) {
 	var shared []plan.SharedVolume
 	for _, claim := range volume.Claims(pod, pod.Namespace) {
@@ -111,17 +112,28 @@ func (o *Observer) volumesOf(ctx context.Context, claim types.NamespacedName) ([
 	for i := range pvs.Items {
 		names[i] = pvs.Items[i].Name
 	}
-	bound, err := o.boundTo(ctx, claim)
-	if bound != "" && !slices.Contains(names, bound) {
-		names = append(names, bound)
+	for _, from := range []client.Reader{o.Reader, o.Live} {
+		bound, err := boundTo(ctx, from, claim)
+		if err != nil {
+			return nil, err
+		}
+		if bound != "" && !slices.Contains(names, bound) {
+			names = append(names, bound)
+		}
 	}
-	return names, err
+	return names, nil
 }
 
 func (o *Observer) sharedVolume(ctx context.Context, name string) (v plan.SharedVolume, found bool, err error) {
 	var pv corev1.PersistentVolume
-	if err := o.Reader.Get(ctx, client.ObjectKey{Name: name}, &pv); err != nil {
-		return v, false, ignoreNotFound(err, "reading PersistentVolume "+name)
+	switch err := o.Reader.Get(ctx, client.ObjectKey{Name: name}, &pv); {
+	case apierrors.IsNotFound(err):
+		if err := o.Live.Get(ctx, client.ObjectKey{Name: name}, &pv); err != nil {
+			return v, false, ignoreNotFound(err, "reading PersistentVolume "+name)
+		}
+		return v, false, fmt.Errorf("PersistentVolume %s is not in the cache yet: who holds it is not known (S1)", name)
+	case err != nil:
+		return v, false, fmt.Errorf("reading PersistentVolume %s: %w", name, err)
 	}
 	if !volume.IsRBD(&pv) || volume.ReadOnlyModes(&pv) {
 		return v, false, nil

@@ -155,7 +155,7 @@ func (o *Observer) volumes(ctx context.Context, node string, s *plan.Snapshot) e
 	}
 	for _, pod := range s.Pods { // a volume without a VolumeAttachment is held by its pods alone
 		for _, claim := range volume.Claims(pod, pod.Namespace) {
-			name, err := o.boundTo(ctx, claim)
+			name, err := boundTo(ctx, o.Reader, claim)
 			if err != nil {
 				return err
 			}
@@ -289,9 +289,9 @@ func (o *Observer) unfencedStorage(ctx context.Context, key types.NamespacedName
 }
 
 // boundTo is the PersistentVolume that a claim is bound to; empty for none.
-func (o *Observer) boundTo(ctx context.Context, key types.NamespacedName) (string, error) {
+func boundTo(ctx context.Context, from client.Reader, key types.NamespacedName) (string, error) {
 	var claim corev1.PersistentVolumeClaim
-	if err := o.Reader.Get(ctx, key, &claim); err != nil {
+	if err := from.Get(ctx, key, &claim); err != nil {
 		return "", ignoreNotFound(err, "reading claim "+key.String())
 	}
 	return claim.Spec.VolumeName, nil

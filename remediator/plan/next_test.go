@@ -484,6 +484,13 @@ func TestNext(t *testing.T) {
 				Events: []string{"NodeFence VolumeReleased", "PersistentVolumeClaim VolumeReleased"},
 			},
 		},
+		"S3: does not lift for a machine of the same template, where the record did not tell more than its machineID": {
+			snapshot: incident(released, nodeReady("boot-2"), func(s *Snapshot) { s.Node.Status.NodeInfo.SystemUUID = "another" }),
+			want: effect{
+				Phase: v1alpha1.PhaseRecovered, Fenced: "NodeFenced", Volume: "Released",
+				Events: []string{"NodeFence VolumeReleased", "PersistentVolumeClaim VolumeReleased"},
+			},
+		},
 		"S3: does not lift while Ceph cannot be asked": {
 			snapshot: incident(released, nodeReady("boot-2"), cephError(errors.New("connection timed out"))),
 			want:     effect{Phase: v1alpha1.PhaseReleasing, Fenced: "NodeFenced", Volume: "Releasing"},

@@ -67,12 +67,11 @@ func (state nodeState) acts() bool {
 
 func sameMachine(s Snapshot) bool { return isMachine(s.Node, s.Fence.Spec) }
 
-// isMachine compares what a NodeFence knows of its machine; where it knows nothing, no machine is the same.
+// isMachine compares what a NodeFence knows of its machine; where it knows nothing, no machine is the same. One of the two is not
+// enough: machines that are made from one template may have its machineID (S3).
 func isMachine(node *corev1.Node, spec v1alpha1.NodeFenceSpec) bool {
 	info := node.Status.NodeInfo
-	return cmp.Or(spec.MachineID, spec.SystemUUID) != "" &&
-		(spec.MachineID == "" || spec.MachineID == info.MachineID) &&
-		(spec.SystemUUID == "" || spec.SystemUUID == info.SystemUUID)
+	return cmp.Or(spec.MachineID, spec.SystemUUID) != "" && spec.MachineID == info.MachineID && spec.SystemUUID == info.SystemUUID
 }
 
 // sameBoot tells whether the node reports the boot that is fenced.
@@ -98,7 +97,7 @@ func IdentityOf(s Snapshot) Identity {
 		if identity.BootID != "" && identity.BootID != v.Record.BootID {
 			return Identity{}
 		}
-		identity = Identity{BootID: v.Record.BootID, MachineID: v.Record.MachineID}
+		identity = Identity{BootID: v.Record.BootID, MachineID: v.Record.MachineID, SystemUUID: v.Record.SystemUUID}
 	}
 	return identity
 }

@@ -56,8 +56,8 @@ func wantedBy(status v1alpha1.NodeFenceStatus, c v1alpha1.FencedClient) bool {
 	})
 }
 
-// inDoubtFor is how long Ceph may still do what it was asked for, though no answer came: the time-outs of the monitors' client
-// (ceph/librados) with a margin.
+// inDoubtFor is how long Ceph may still do what it was asked for, though no answer came, from the beginning of the look that decided to
+// ask: what rescuer takes at most until it asks, and the time-out of the monitors' client (ceph/librados), with a margin.
 const inDoubtFor = time.Minute
 
 // inDoubt is how long the entry may still arrive; 0 if it can't.

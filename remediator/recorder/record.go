@@ -69,13 +69,13 @@ func next(s sighting) (v1alpha1.ClientRecord, bool) {
 			complete = false
 			continue
 		}
-		running, seen := s.running[node.Name], false
+		running, seen := s.running[node.Name], []string(nil)
 		for _, watcher := range s.watchers {
 			text := watcher.Address.String()
 			if !s.belongs(watcher.Address, node) || slices.Contains(entry.Before, text) {
 				continue
 			}
-			seen = true
+			seen = append(seen, text)
 			if !slices.Contains(entry.Clients, text) {
 				entry.Clients = append(slices.Clone(entry.Clients), text)
 			}
@@ -84,8 +84,8 @@ func next(s sighting) (v1alpha1.ClientRecord, bool) {
 			complete = false
 			continue
 		}
-		entry.Clients = newest(entry.Clients)
-		if seen {
+		entry.Clients = newest(entry.Clients, seen)
+		if len(seen) > 0 {
 			entry.Pods, entry.Addresses = running, texts(volume.Addresses(node))
 		}
 		complete = complete && coversAll(entry, running)
@@ -100,16 +100,27 @@ func ofThisBoot(record v1alpha1.ClientRecord, node *corev1.Node) (entry v1alpha1
 	entry, known = record[node.Name]
 	if entry.BootID == volume.BootID(node) {
 		entry.NodeUID = node.UID // a Node object made anew is the same machine's, and so are the clients
+		entry.MachineID, entry.SystemUUID = node.Status.NodeInfo.MachineID, node.Status.NodeInfo.SystemUUID
 		return entry, known
 	}
 	return v1alpha1.NodeClients{
-		NodeUID: node.UID, BootID: volume.BootID(node), MachineID: node.Status.NodeInfo.MachineID, Addresses: texts(volume.Addresses(node)),
-		Clients: []string{}, Before: newest(slices.Concat(entry.Before, entry.Clients)),
+		NodeUID: node.UID, BootID: volume.BootID(node), MachineID: node.Status.NodeInfo.MachineID, SystemUUID: node.Status.NodeInfo.SystemUUID,
+		Addresses: texts(volume.Addresses(node)), Clients: []string{}, Before: newest(slices.Concat(entry.Before, entry.Clients), nil),
 	}, known
 }
 
-// newest are the last of many clients.
-func newest(clients []string) []string { return clients[max(0, len(clients)-clientsKept):] }
+// newest are the last of many clients, and those that were seen just now, however long they are known: a node's one client may be
+// as old as its boot (S1).
+func newest(clients, seen []string) []string {
+	surplus := len(clients) - clientsKept
+	return slices.DeleteFunc(slices.Clone(clients), func(client string) bool {
+		if surplus <= 0 || slices.Contains(seen, client) {
+			return false
+		}
+		surplus--
+		return true
+	})
+}
 
 func texts(ips []netip.Addr) []string {
 	var list []string

@@ -1,7 +1,9 @@
 package recorder
 
 import (
+	"fmt"
 	"net/netip"
+	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -241,5 +243,40 @@ func TestNextRecord(t *testing.T) {
 				t.Errorf("complete %v, record (-want +got):\n%s", complete, diff)
 			}
 		})
+	}
+}
+
+// S1: a node's one client may be as old as its boot, and known before all that were seen since.
+func TestARecordNeverForgetsAClientThatItSeesNow(t *testing.T) {
+	t.Parallel()
+	a := node("a", "10.0.0.1", "boot-1", corev1.ConditionTrue)
+	var known []string
+	for nonce := range clientsKept {
+		known = append(known, fmt.Sprintf("10.0.0.1:0/%d", nonce+1))
+	}
+	got, complete := next(sighting{
+		record: v1alpha1.ClientRecord{"a": clientsOf("boot-1", known...)}, attached: []*corev1.Node{a}, watchers: watchers(known[0], "10.0.0.1:0/99"),
+	})
+	want := append([]string{known[0]}, append(slices.Clone(known[2:]), "10.0.0.1:0/99")...)
+	if diff := cmp.Diff(want, got["a"].Clients); diff != "" || !complete {
+		t.Errorf("complete %v: %s", complete, diff)
+	}
+	for nonce := range clientsKept + 4 {
+		known = append(known, fmt.Sprintf("10.0.0.1:0/%d", nonce+100))
+	}
+	if got, _ := next(sighting{attached: []*corev1.Node{a}, watchers: watchers(known...)}); len(got["a"].Clients) != len(known) {
+		t.Errorf("of %d clients that have the image open %d are on record", len(known), len(got["a"].Clients))
+	}
+}
+
+func TestARecordTellsTheMachine(t *testing.T) {
+	t.Parallel()
+	a := node("a", "10.0.0.1", "boot-1", corev1.ConditionTrue)
+	a.Status.NodeInfo.SystemUUID = "system-a"
+	for name, before := range map[string]v1alpha1.ClientRecord{"a new boot": nil, "a record of an earlier version": {"a": clientsOf("boot-1", "10.0.0.1:0/42")}} {
+		got, _ := next(sighting{record: before, attached: []*corev1.Node{a}, watchers: watchers("10.0.0.1:0/42")})
+		if entry := got["a"]; entry.MachineID != "machine-a" || entry.SystemUUID != "system-a" {
+			t.Errorf("%s: %+v", name, entry)
+		}
 	}
 }

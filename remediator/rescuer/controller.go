@@ -30,6 +30,9 @@ import (
 const (
 	// reconcileTimeout bounds one look at an incident, all calls to the API and to Ceph included.
 	reconcileTimeout = time.Minute
+	// askWithin is how late in a look Ceph may be asked to change the blocklist, and be waited for. librados gives up 15 s later at
+	// most: all is over before the doubt ends (plan.inDoubtFor).
+	askWithin = 30 * time.Second
 	// incidentsAtOnce: a Ceph cluster that hangs must not hold up the incidents of another.
 	incidentsAtOnce = 4
 )
@@ -121,6 +124,15 @@ func (c *Controller) Reconcile(ctx context.Context, request reconcile.Request) (
 		return reconcile.Result{RequeueAfter: max(next.Wait, time.Second)}, nil
 	}
 	return reconcile.Result{RequeueAfter: next.Wait}, nil
+}
+
+// asking is the part of a look in which Ceph may be asked to change the blocklist.
+func asking(ctx context.Context) (context.Context, context.CancelFunc) {
+	end, bounded := ctx.Deadline()
+	if !bounded {
+		return context.WithTimeout(ctx, askWithin)
+	}
+	return context.WithDeadline(ctx, end.Add(askWithin-reconcileTimeout))
 }
 
 // adopt completes a NodeFence that a person made: with the finalizer, with the boot that is meant if none is named, and with

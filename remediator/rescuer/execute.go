@@ -175,6 +175,8 @@ func (c *Controller) carryOut(ctx context.Context, nf *v1alpha1.NodeFence, step 
 		if err != nil {
 			return err
 		}
+		ctx, cancel := asking(ctx)
+		defer cancel()
 		return cluster.AddToBlocklist(ctx, s.Clients, s.TTL)
 	case plan.RemoveFromBlocklist:
 		cluster, err := c.Clusters.Get(ctx, s.ClusterID)
@@ -185,6 +187,8 @@ func (c *Controller) carryOut(ctx context.Context, nf *v1alpha1.NodeFence, step 
 		if err != nil {
 			return err
 		}
+		ctx, cancel := asking(ctx)
+		defer cancel()
 		return cluster.RemoveFromBlocklist(ctx, clients)
 	case plan.TaintNode:
 		return c.changeTaints(ctx, s.Node, s.UID, withTaint)

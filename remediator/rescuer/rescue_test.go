@@ -477,3 +477,23 @@ func TestAnEntryThatAnotherIncidentNeedsIsNotRemoved(t *testing.T) {
 		t.Errorf("blocklist is %v", got)
 	}
 }
+
+// S2, S4: what is asked for late could be done after the doubt about it has ended.
+func TestCephIsNotAskedToChangeTheBlocklistLateInALook(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	c := w.controller()
+	ctx, cancel := context.WithTimeout(t.Context(), reconcileTimeout-askWithin)
+	defer cancel()
+	clients := []ceph.Address{ceph.MustParseAddress(deadClient)}
+	for _, step := range []plan.Step{
+		plan.AddToBlocklist{ClusterID: "c1", Clients: clients, TTL: time.Hour}, plan.RemoveFromBlocklist{ClusterID: "c1", Clients: clients},
+	} {
+		if err := c.carryOut(ctx, w.fence(), step); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("%T: %v", step, err)
+		}
+	}
+	if got := w.ceph.Blocklist(); len(got) > 0 {
+		t.Errorf("blocklist is %v", got)
+	}
+}

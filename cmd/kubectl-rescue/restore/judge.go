@@ -285,7 +285,7 @@ func (s Situation) accountsFor(name string, entry v1alpha1.NodeClients) bool {
 		return false
 	}
 	info := s.Nodes[at].Status.NodeInfo
-	return info.BootID == entry.BootID || info.MachineID != "" && info.MachineID == entry.MachineID
+	return info.BootID == entry.BootID || info.MachineID != "" && info.MachineID == entry.MachineID && info.SystemUUID == entry.SystemUUID
 }
 
 // nodesOf says on which nodes clients lie.

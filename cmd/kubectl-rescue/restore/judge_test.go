@@ -150,6 +150,9 @@ func TestRefusals(t *testing.T) {
 		"refuses where another machine has the node's name": {
 			change: func(s *Situation) { s.Nodes[0].Status.NodeInfo.MachineID = "another" }, want: []string{"of node a"},
 		},
+		"refuses where a machine of the same template has the node's name": {
+			change: func(s *Situation) { s.Nodes[0].Status.NodeInfo.SystemUUID = "another" }, want: []string{"of node a"},
+		},
 		"refuses where no machine can be told": {
 			change: func(s *Situation) {
 				s.Nodes[0].Status.NodeInfo.MachineID = ""
