@@ -134,7 +134,7 @@ func (s *scenario) breakObjects() []fault {
 	}
 	once := []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOnce}
 	image := func(clusterID string) map[string]string {
-		return map[string]string{"clusterID": clusterID, "pool": lab.Pool, "imageName": "csi-vol-" + s.namespace + "-db"}
+		return map[string]string{"clusterID": clusterID, "pool": lab.Pool, "imageName": lab.ImageOf(s.namespace, "db")}
 	}
 	volume("doctor-elsewhere", once, image("elsewhere"))
 	volume("doctor-shapeless", once, map[string]string{"clusterID": lab.ClusterID, "imageName": "x"})

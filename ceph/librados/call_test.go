@@ -7,6 +7,7 @@ import (
 	"errors"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/rbd-rescue/rbd-rescue/ceph"
@@ -14,24 +15,25 @@ import (
 
 func TestBoundedGivesUpInDoubtAndClosesOnlyAfterTheCall(t *testing.T) {
 	t.Parallel()
-	c := newCalls()
-	release, closed := make(chan struct{}), make(chan struct{})
-	ctx, cancel := context.WithCancelCause(context.Background())
-	_, err := bounded(ctx, c, "test", func() (int, error) { cancel(context.DeadlineExceeded); <-release; return 1, nil })
-	if !errors.Is(err, ceph.ErrInDoubt) || !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("got %v", err)
-	}
-	c.close(func() { close(closed) })
-	select {
-	case <-closed:
-		t.Error("closed under a call")
-	case <-time.After(20 * time.Millisecond):
-	}
-	close(release)
-	<-closed
-	if _, err := bounded(context.Background(), c, "test", func() (int, error) { return 1, nil }); !errors.Is(err, errClosed) {
-		t.Errorf("got %v", err)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		c := newCalls()
+		release, closed := make(chan struct{}), false
+		ctx, cancel := context.WithCancelCause(t.Context())
+		_, err := bounded(ctx, c, "test", func() (int, error) { cancel(context.DeadlineExceeded); <-release; return 1, nil })
+		if !errors.Is(err, ceph.ErrInDoubt) || !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("got %v", err)
+		}
+		c.close(func() { closed = true })
+		synctest.Wait()
+		if closed {
+			t.Error("closed under a call")
+		}
+		close(release)
+		synctest.Wait()
+		if _, err := bounded(t.Context(), c, "test", func() (int, error) { return 1, nil }); !errors.Is(err, errClosed) || !closed {
+			t.Errorf("closed is %v, got %v", closed, err)
+		}
+	})
 }
 
 func TestBoundedRefusesACallWhenTooManyHang(t *testing.T) {

@@ -5,8 +5,10 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
+	"github.com/google/uuid"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -75,7 +77,10 @@ func (l *Lab) SetSnapshots(ctx context.Context, namespace string, policy v1alpha
 
 // MakeWorkload makes image, PersistentVolume, claim and application. The PersistentVolume is as ceph-csi provisions them.
 func (l *Lab) MakeWorkload(ctx context.Context, o WorkloadOptions) (*Workload, error) {
-	w := &Workload{lab: l, site: cmp.Or(o.Ceph, l.Ceph), Namespace: o.Namespace, Name: o.Name, Volume: "pvc-" + o.Namespace + "-" + o.Name, Image: "csi-vol-" + o.Namespace + "-" + o.Name}
+	w := &Workload{
+		lab: l, site: cmp.Or(o.Ceph, l.Ceph), Namespace: o.Namespace, Name: o.Name,
+		Volume: "pvc-" + o.Namespace + "-" + o.Name, Image: ImageOf(o.Namespace, o.Name),
+	}
 	if err := w.site.CreateImage(ctx, Pool, w.Image, 32, o.Features...); err != nil {
 		return nil, fmt.Errorf("making image %s: %w", w.Image, err)
 	}
@@ -85,6 +90,14 @@ func (l *Lab) MakeWorkload(ctx context.Context, o WorkloadOptions) (*Workload, e
 		}
 	}
 	return w, nil
+}
+
+// ImageOf is the image of a claim.
+func ImageOf(namespace, claim string) string { return "csi-vol-" + imageID(namespace, claim) }
+
+// imageID is what ceph-csi names an image by: a UUID, here always the same one for the same claim.
+func imageID(namespace, claim string) string {
+	return uuid.NewSHA1(uuid.NameSpaceURL, []byte(namespace+"/"+claim)).String()
 }
 
 func (o WorkloadOptions) accessMode() corev1.PersistentVolumeAccessMode {
@@ -113,6 +126,13 @@ func (w *Workload) persistentVolume(o WorkloadOptions) *corev1.PersistentVolume 
 }
 
 func (w *Workload) csiVolume(o WorkloadOptions) *corev1.PersistentVolume {
+	features, fsType := "layering", "ext4"
+	if len(o.Features) > 0 {
+		features = strings.Join(o.Features, ",")
+	}
+	if o.ReadWriteMany {
+		fsType = "" // a block device
+	}
 	return &corev1.PersistentVolume{
 		ObjectMeta: metav1.ObjectMeta{Name: w.Volume, Annotations: map[string]string{"pv.kubernetes.io/provisioned-by": Driver}},
 		Spec: corev1.PersistentVolumeSpec{
@@ -123,10 +143,10 @@ func (w *Workload) csiVolume(o WorkloadOptions) *corev1.PersistentVolume {
 			StorageClassName:              "rbd",
 			ClaimRef:                      &corev1.ObjectReference{APIVersion: "v1", Kind: "PersistentVolumeClaim", Namespace: w.Namespace, Name: w.Name},
 			PersistentVolumeSource: corev1.PersistentVolumeSource{CSI: &corev1.CSIPersistentVolumeSource{
-				Driver: Driver, FSType: "ext4",
-				VolumeHandle: fmt.Sprintf("0001-%04x-%s-0000000000000001-%s-%s", len(w.site.ClusterID), w.site.ClusterID, w.Namespace, w.Name),
+				Driver: Driver, FSType: fsType,
+				VolumeHandle: fmt.Sprintf("0001-%04x-%s-%016x-%s", len(w.site.ClusterID), w.site.ClusterID, 1, imageID(w.Namespace, w.Name)),
 				VolumeAttributes: map[string]string{
-					"clusterID": w.site.ClusterID, "pool": Pool, "journalPool": Pool, "imageName": w.Image, "imageFeatures": "layering",
+					"clusterID": w.site.ClusterID, "pool": Pool, "journalPool": Pool, "imageName": w.Image, "imageFeatures": features,
 					"storage.kubernetes.io/csiProvisionerIdentity": "1700000000000-8081-" + Driver,
 				},
 			}},

@@ -63,6 +63,7 @@ func run(ctx context.Context, runs, many int, perImage bool) (err error) {
 				b.count++
 				r, err := b.once(ctx, way, volumes)
 				if err != nil {
+					printTables(volumes, results) // of the runs until then
 					return fmt.Errorf("%s, %d volumes: %w", way.name, volumes, err)
 				}
 				fmt.Fprintf(os.Stderr, "  %-40s %3d volumes: last attached after %6.2f s\n", way.name, volumes, r.took.Seconds())
@@ -105,11 +106,14 @@ func printTables(volumes int, results map[string][]result) {
 	base := median(times(results[ways[0].name]))
 	for _, way := range ways {
 		all := times(results[way.name])
+		if len(all) == 0 {
+			continue
+		}
 		fmt.Printf("| %s | %d | %.2f | %.2f | %.2f | %.1f × |\n", way.name, len(all), median(all).Seconds(),
 			slices.Min(all).Seconds(), slices.Max(all).Seconds(), median(all).Seconds()/base.Seconds())
 	}
 	for _, way := range ways {
-		if way.act == nil {
+		if way.act == nil && len(results[way.name]) > 0 {
 			printPhases(way, results[way.name])
 		}
 	}
