@@ -44,7 +44,8 @@ func Of(pv *corev1.PersistentVolume, claim *corev1.PersistentVolumeClaim) Manife
 }
 
 // ErrTooLarge says that they can't be kept with the image.
-var ErrTooLarge = fmt.Errorf("the manifests take more than %d bytes: shorten the claim's or the volume's annotations", maxBytes)
+var ErrTooLarge = fmt.Errorf("the manifests take more than %d bytes: shorten the claim's or the volume's annotations, or take nodes whose machines are off for good out of the record (annotation %s)",
+	maxBytes, v1alpha1.AnnotationClients)
 
 // Encode gives the metadata's value.
 func (m Manifests) Encode() (string, error) {

@@ -20,13 +20,15 @@ import (
 func (o *Observer) others(ctx context.Context, s *plan.Snapshot) error {
 	s.OtherClients, s.OtherHosts = map[ceph.Address]string{}, map[netip.Addr]string{}
 	s.NodeAddressed, s.Unlocated = map[string]bool{}, map[string]plan.Unlocated{}
+	current := newBoots(o.Reader, o.Live, s.Health.Nodes)
 	for _, ip := range candidates(*s) {
 		var pvs corev1.PersistentVolumeList
 		if err := o.Reader.List(ctx, &pvs, client.MatchingFields{indexVolumeClientIP: ip.String()}, client.UnsafeDisableDeepCopy); err != nil {
 			return fmt.Errorf("finding the records of clients at %s: %w", ip, err)
 		}
+		there := func(address ceph.Address) bool { return address.IP == ip }
 		for i := range pvs.Items {
-			err := o.eachOther(ctx, &pvs.Items[i], s.NodeName, func(node *corev1.Node, address ceph.Address) {
+			err := eachOther(ctx, current, &pvs.Items[i], s.NodeName, there, func(node *corev1.Node, address ceph.Address) {
 				s.OtherClients[address] = node.Name
 				s.OtherHosts[address.IP] = node.Name
 			})
@@ -37,7 +39,7 @@ func (o *Observer) others(ctx context.Context, s *plan.Snapshot) error {
 	}
 	for id, cluster := range s.Clusters {
 		if cluster.Error == nil && plan.MayFenceHost(*s, id) {
-			if err := o.locate(ctx, id, s); err != nil {
+			if err := o.locate(ctx, current, id, s); err != nil {
 				return err
 			}
 		}
@@ -47,7 +49,7 @@ func (o *Observer) others(ctx context.Context, s *plan.Snapshot) error {
 
 // locate finds out whether the recorded clients of other nodes lie on the addresses that these report, and which nodes have no
 // recorded client. It reads every record and attachment, which only the rare fence of a whole host needs.
-func (o *Observer) locate(ctx context.Context, clusterID string, s *plan.Snapshot) error {
+func (o *Observer) locate(ctx context.Context, current *boots, clusterID string, s *plan.Snapshot) error {
 	volumes, err := o.eachVolume(ctx)
 	if err != nil {
 		return err
@@ -61,7 +63,7 @@ func (o *Observer) locate(ctx context.Context, clusterID string, s *plan.Snapsho
 			continue
 		}
 		inCluster[pv.Name] = true
-		err := o.eachOther(ctx, pv, s.NodeName, func(node *corev1.Node, address ceph.Address) {
+		err := eachOther(ctx, current, pv, s.NodeName, anywhere, func(node *corev1.Node, address ceph.Address) {
 			located[node.Name] = true
 			onOwnAddress = onOwnAddress && slices.Contains(volume.Addresses(node), address.IP)
 		})
@@ -94,37 +96,32 @@ func (o *Observer) locate(ctx context.Context, clusterID string, s *plan.Snapsho
 	return nil
 }
 
-// eachOther visits the recorded clients of the current boots of all nodes but one.
-func (o *Observer) eachOther(ctx context.Context, pv *corev1.PersistentVolume, besides string, visit func(*corev1.Node, ceph.Address)) error {
+// eachOther visits the recorded clients of the current boots of all nodes but one, where they are wanted. Whoever has none there is not
+// read: a record keeps every node that its volume ever ran on.
+func eachOther(
+	ctx context.Context, current *boots, pv *corev1.PersistentVolume, besides string, wanted func(ceph.Address) bool, visit func(*corev1.Node, ceph.Address),
+) error {
 	record, _ := ReadRecord(pv) // a record that cannot be read names nobody; the volume's own refusal tells it
 	for name, clients := range record {
-		if name == besides {
+		addresses := slices.DeleteFunc(addressesOf(clients), func(address ceph.Address) bool { return !wanted(address) })
+		if name == besides || len(addresses) == 0 {
 			continue
 		}
-		node, err := o.nodeInBoot(ctx, name, clients.BootID)
+		node, err := current.node(ctx, name, clients.BootID)
 		if err != nil {
 			return err
 		}
 		if node == nil {
 			continue
 		}
-		for _, address := range addressesOf(clients) {
+		for _, address := range addresses {
 			visit(node, address)
 		}
 	}
 	return nil
 }
 
-// nodeInBoot is a node while it has this boot; else nil. A cache that has not heard of the boot yet is not believed.
-func (o *Observer) nodeInBoot(ctx context.Context, name, boot string) (*corev1.Node, error) {
-	for _, from := range []client.Reader{o.Reader, o.Live} {
-		node, err := ReadNode(ctx, from, name)
-		if err != nil || node != nil && volume.BootID(node) == boot {
-			return node, err
-		}
-	}
-	return nil, nil
-}
+func anywhere(ceph.Address) bool { return true }
 
 func addressesOf(clients v1alpha1.NodeClients) []ceph.Address {
 	var addresses []ceph.Address
@@ -136,7 +133,7 @@ func addressesOf(clients v1alpha1.NodeClients) []ceph.Address {
 	return addresses
 }
 
-// candidates are the IP addresses that a decision about the snapshot may come to.
+// candidates are the IP addresses that a decision about the snapshot may come to; who else has a client is looked up for these alone.
 func candidates(s plan.Snapshot) []netip.Addr {
 	var ips []netip.Addr
 	if s.Node != nil {
@@ -148,6 +145,9 @@ func candidates(s plan.Snapshot) []netip.Addr {
 		}
 	}
 	add(s.Fence.Spec.Clients)
+	for _, entry := range s.Fence.Status.Volumes {
+		add(entry.Clients) // settled in an earlier look: the watcher, or ceph-csi's note, that told the address may be gone
+	}
 	for _, v := range s.Volumes {
 		for _, watcher := range v.Use.Watchers {
 			ips = append(ips, watcher.Address.IP)
@@ -161,6 +161,11 @@ func candidates(s plan.Snapshot) []netip.Addr {
 		if v.Record != nil {
 			add(v.Record.Clients)
 			add(v.Record.Before)
+			for _, text := range v.Record.Addresses { // the node's own, where its object is gone
+				if ip, err := netip.ParseAddr(text); err == nil {
+					ips = append(ips, ip)
+				}
+			}
 		}
 	}
 	slices.SortFunc(ips, netip.Addr.Compare)

@@ -34,11 +34,11 @@ type Snapshot struct {
 	UnfencedClaims map[types.NamespacedName]string
 	// OtherNodes are the addresses that other nodes report as their own.
 	OtherNodes map[netip.Addr]string
-	// OtherClients are the clients of these volumes that a record names for the current boot of another node.
+	// OtherClients are the clients that a record names for the current boot of another node, on the addresses that a decision may come to.
 	OtherClients map[ceph.Address]string
 	// Clusters by clusterID; only clusters that Volumes or the NodeFence name. Not filled for Detect.
 	Clusters map[string]Cluster
-	// OtherHosts are the IP addresses on which a record names a client of the current boot of another node.
+	// OtherHosts are those addresses on which there is one.
 	OtherHosts map[netip.Addr]string
 	// NodeAddressed are the clusters, by clusterID, whose recorded clients all lie on an address that their node reports: only
 	// there an unknown client of a node can be taken to lie on one of its addresses, too.

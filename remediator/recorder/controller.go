@@ -131,7 +131,10 @@ func (c *Controller) keep(ctx context.Context, v volume.Volume, pv *corev1.Persi
 			return false, err
 		}
 	}
-	return complete, c.save(ctx, pv, record)
+	if err := c.save(ctx, pv, record); err != nil {
+		return false, err
+	}
+	return complete, nil
 }
 
 func (c *Controller) look(ctx context.Context, v volume.Volume, pv *corev1.PersistentVolume, attached []*corev1.Node) (sighting, error) {

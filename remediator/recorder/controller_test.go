@@ -22,6 +22,7 @@ import (
 	"github.com/rbd-rescue/rbd-rescue/ceph"
 	"github.com/rbd-rescue/rbd-rescue/ceph/cephtest"
 	"github.com/rbd-rescue/rbd-rescue/remediator/observe"
+	"github.com/rbd-rescue/rbd-rescue/volume"
 )
 
 var image = ceph.Image{Pool: "rbd", Name: "img"}
@@ -251,5 +252,27 @@ func TestNothingIsRecordedByACacheThatIsOld(t *testing.T) {
 				t.Errorf("on record: %v", got)
 			}
 		})
+	}
+}
+
+// refusingClient is an API that takes no record: with those of very many nodes it is longer than annotations may be.
+type refusingClient struct{ client.Client }
+
+var errTooLong = errors.New("metadata.annotations: Too long")
+
+func (refusingClient) Patch(context.Context, client.Object, client.Patch, ...client.PatchOption) error {
+	return errTooLong
+}
+
+func TestARecordThatCannotBeWrittenIsNotComplete(t *testing.T) {
+	t.Parallel()
+	a := node("a", "10.0.0.1", "boot-1", corev1.ConditionTrue)
+	objects := attachedTo(a)
+	api := holding(t, objects...)
+	c := &Controller{Client: refusingClient{api}, Observer: &observe.Observer{Reader: api, Live: api}}
+	seen := sighting{attached: []*corev1.Node{a}, watchers: watchers("10.0.0.1:0/42")}
+	complete, err := c.keep(t.Context(), volume.Volume{}, objects[0].(*corev1.PersistentVolume), seen)
+	if complete || !errors.Is(err, errTooLong) {
+		t.Errorf("complete %v, error %v", complete, err)
 	}
 }

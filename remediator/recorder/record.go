@@ -52,6 +52,11 @@ type sighting struct {
 //
 // A pod counts as looked at only when it ran before the watchers were listed, and one of them is the node's: each new
 // mapping may be a new client.
+//
+// No entry is ever dropped, though a record grows with each node that had the volume. A node that is gone may still run, and nothing
+// else tells whoever restores the volume (S3). Of one that has booted since, the entry tells from which address the machine reaches the
+// cluster, should it get the volume again and fail before its client is seen (S1: plan's hosts), and whose a watch is that outlives the
+// boot (S2: belongs).
 func next(s sighting) (v1alpha1.ClientRecord, bool) {
 	record := v1alpha1.ClientRecord{}
 	maps.Copy(record, s.record)

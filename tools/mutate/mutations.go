@@ -87,6 +87,14 @@ var mutations = []mutation{
 		`if other := s.OtherClients[address]; other != "" {`, `if other := s.OtherClients[address]; other == "nobody" {`,
 	},
 	{
+		"S2", "another node's boot is over, as a cache says that is old", "remediator/observe/boots.go",
+		"{b.fromCache, b.fromAPI} {", "{b.fromCache} {",
+	},
+	{
+		"S2", "nobody looks who else is at an address that was settled before", "remediator/observe/others.go",
+		"		add(entry.Clients) ", "		_ = entry.Clients ",
+	},
+	{
 		"S2", "another node's address may be fenced", plan + "clients.go",
 		`if other := s.OtherNodes[address.IP]; other != "" &&`, `if other := s.OtherNodes[address.IP]; other == "nobody" &&`,
 	},
