@@ -82,7 +82,7 @@ const (
 	ReasonClientUnknown = "ClientUnknown"
 	// ReasonForeignClient: the image is also watched by a client that is not proven to be the failed node's (S2).
 	ReasonForeignClient = "ForeignClient"
-	// ReasonHealthyClient: the client's address is recorded for, or belongs to, another node (S2).
+	// ReasonHealthyClient: the client's address is recorded for, or belongs to, another node or a pod there (S2).
 	ReasonHealthyClient = "HealthyClient"
 	// ReasonOwnClient: the client's address is rbd-rescue's own (S2).
 	ReasonOwnClient = "OwnClient"

@@ -31,6 +31,7 @@ func (w *world) actions() map[string]func(*rapid.T) {
 		"a link changes":     w.linkChanges,
 		"Ceph fails":         w.cephChanges,
 		"a manager works":    w.managerWorks,
+		"a provisioner does": w.provisionerWorks,
 		"rbd-nbd restarts":   w.processRestarts,
 		"somebody tampers":   w.tamper,
 		"somebody fences":    w.somebodyFences,
@@ -202,7 +203,7 @@ func (w *world) processRestarts(t *rapid.T) {
 }
 
 func (w *world) cephWell() {
-	w.monsDown, w.managed, w.doubt, w.snapshots.refused = false, "", "", false
+	w.monsDown, w.managed, w.provisioned, w.doubt, w.snapshots.refused = false, "", "", "", false
 	clear(w.lagging)
 	w.ceph.Lag(false)
 	w.tell("Ceph is well")

@@ -53,7 +53,7 @@ func TestTheRulesHoldInEveryHistory(t *testing.T) {
 	}
 	for _, what := range []string{
 		"node fenced", "whole host fenced", "pod force-deleted", "attachment deleted", "volumesInUse cleared", "stale write refused",
-		"fence lifted", "lifted by the node's word", "fence overridden", "fence cancelled", "entry renewed", "pod deleted gracefully", "crash", "change of leaders", "fenced twice", "entry came late", "entry left late", "process restarted", "clock jump", "foreign entry", "foreign entry left", "moved, then cut off", "pod gated", "gate opened", "storm",
+		"fence lifted", "lifted by the node's word", "fence overridden", "fence cancelled", "entry renewed", "pod deleted gracefully", "crash", "change of leaders", "fenced twice", "entry came late", "entry left late", "process restarted", "clock jump", "foreign entry", "foreign entry left", "moved, then cut off", "pod gated", "gate opened", "storm", "provisioner worked",
 		"snapshot taken", "snapshot refused", "snapshot came late", "snapshot removed", "held for its snapshot",
 		"refused ClientUnknown", "refused SharedAddress", "refused CephDaemonHost", "refused UnfencedStorage", "refused BarePod",
 	} {
@@ -330,7 +330,7 @@ func (w *world) refused(l workload) bool {
 	for _, nf := range activeFences(w.fences()) {
 		for _, v := range nf.Status.Volumes {
 			hindered := v.Phase == v1alpha1.VolumeReleasing && v.Reason != ""
-			if (v.Phase == v1alpha1.VolumeRefused || hindered) && v.Claim == l.namespace+"/"+l.claims[0] {
+			if (v.Phase == v1alpha1.VolumeRefused || hindered) && slices.ContainsFunc(l.claims, func(claim string) bool { return v.Claim == l.namespace+"/"+claim }) {
 				return true
 			}
 		}

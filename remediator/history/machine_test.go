@@ -124,6 +124,11 @@ func (w *world) tellCephWhoWatches() {
 	if w.managed != "" {
 		watchers[w.managed] = append(watchers[w.managed], manager.String())
 	}
+	if w.provisioned != "" {
+		for _, p := range w.provisioners() {
+			watchers[w.provisioned] = append(watchers[w.provisioned], p.client)
+		}
+	}
 	for _, l := range w.workloads {
 		for _, image := range l.claims {
 			w.ceph.Watch(ceph.Image{Pool: pools[image][0], Name: image}, watchers[image]...)
@@ -216,7 +221,7 @@ func (m *machine) start(pod *corev1.Pod) {
 		m.mapImage(image)
 	}
 	if pod.Status.Phase != corev1.PodRunning {
-		change(m.world.api, pod, func(p *corev1.Pod) { p.Status.Phase = corev1.PodRunning })
+		change(m.world.api, pod, func(p *corev1.Pod) { p.Status.Phase, p.Status.PodIP = corev1.PodRunning, podIP(p).String() })
 	}
 }
 

@@ -149,11 +149,15 @@ func (w *world) checkAdd(address string) {
 		w.happened["entry renewed"]++
 		return
 	}
+	fenced := func(node string) bool {
+		return slices.ContainsFunc(asking, func(nf *v1alpha1.NodeFence) bool { return nf.Spec.NodeName == node })
+	}
+	w.checkNoProvisioner(address, fenced)
 	for _, mp := range w.mappings() {
 		if mp.client != address && host(mp.client) != address || w.forgotten(mp.machine) {
 			continue
 		}
-		if !slices.ContainsFunc(asking, func(nf *v1alpha1.NodeFence) bool { return nf.Spec.NodeName == mp.machine.name }) {
+		if !fenced(mp.machine.name) {
 			w.broken("S2", "%s goes on the blocklist for %s, and %s has %s mapped through it", address, asking[0].Spec.NodeName, mp.machine.name, mp.image)
 		}
 	}

@@ -52,6 +52,8 @@ type world struct {
 	snapshots snapshots
 	// managed is the image that a manager has open, to flatten it or for a scheduled snapshot; empty for none.
 	managed string
+	// provisioned is the image that the CSI provisioner has open; empty for none.
+	provisioned string
 	// lagging are the placement groups that lag behind, with the blocklist that they still go by.
 	lagging map[placementGroup][]string
 	// newest is the mapping of each image that was made last: whoever else writes, corrupts.
@@ -73,7 +75,7 @@ type world struct {
 	happened map[string]int
 }
 
-// workload is a StatefulSet of one pod with its claims, or, on a ReadWriteMany volume, a Deployment of two.
+// workload is a StatefulSet of one pod with its claims, or none, or, on a ReadWriteMany volume, a Deployment of two.
 type workload struct {
 	namespace, name         string
 	claims                  []string
@@ -97,6 +99,7 @@ var workloads = []workload{
 	{namespace: "shop", name: "vm", claims: []string{"disk"}, shared: true},
 	{namespace: "shop", name: "log", claims: []string{"log"}, process: true},
 	{namespace: "web", name: "site", claims: []string{"site"}},
+	{namespace: "rook-ceph", name: provisioner},
 }
 
 // pools are those that each image is in: its own, and the one of its data if that is another.
@@ -159,12 +162,13 @@ func newWorld(t *rapid.T) *world {
 	if err := observe.AddIndexes(context.Background(), w.indexes); err != nil {
 		t.Fatal(err)
 	}
+	w.indexes["Pod status.podIP"] = selectablePodIP
 	w.ceph = cephtest.New(w.clock) // with pool rbd
 	w.ceph.AddPool("ssd", placementGroups)
 	w.ceph.FailWith(func(string) error { return w.cephFails() })
 	w.layOut(rapid.SampledFrom([]string{"own addresses", "storage network", "NAT"}).Draw(t, "network"))
 	w.agents = rapid.Bool().Draw(t, "agents")
-	for _, namespace := range []string{"shop", "web", "rbd-rescue"} {
+	for _, namespace := range []string{"shop", "web", "rook-ceph", "rbd-rescue"} {
 		ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}}
 		if namespace == "shop" {
 			policy := rapid.SampledFrom([]string{"best-effort", "required"}).Draw(t, "snapshot")

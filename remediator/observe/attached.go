@@ -87,6 +87,24 @@ func (o *Observer) OwnerOf(ctx context.Context, ip netip.Addr, besides []*corev1
 	return "", nil
 }
 
+// fieldPodIP is one that the API server itself selects pods by. It has a pod's first address alone.
+const fieldPodIP = "status.podIP"
+
+// NodeOfPod is a node, other than the one of that name, on which a pod lives that has an address; empty for none. It asks the API itself,
+// since the cache has only pods with claims: where pods reach Ceph without SNAT, a CSI provisioner opens images in its own.
+func (o *Observer) NodeOfPod(ctx context.Context, ip netip.Addr, besides string) (string, error) {
+	var pods corev1.PodList
+	if err := o.Live.List(ctx, &pods, client.MatchingFields{fieldPodIP: ip.String()}); err != nil {
+		return "", fmt.Errorf("finding the pod with address %s: %w", ip, err)
+	}
+	for i := range pods.Items {
+		if pod := &pods.Items[i]; !volume.Finished(pod) && pod.Spec.NodeName != besides { // the address of one that is finished may be another's
+			return pod.Spec.NodeName, nil
+		}
+	}
+	return "", nil
+}
+
 // StaleRecords are the PersistentVolumes attached to a node whose record has no client of the node's current boot.
 func (o *Observer) StaleRecords(ctx context.Context, node *corev1.Node) ([]string, error) {
 	var attachments storagev1.VolumeAttachmentList

@@ -50,7 +50,6 @@ func (o *Observer) ceph(ctx context.Context, s *plan.Snapshot) {
 		})
 	}
 	group.Wait()
-	o.daemons(ctx, s)
 }
 
 // daemons asks for the hosts of Ceph's own daemons where something may have to be fenced that is one of theirs.

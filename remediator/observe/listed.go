@@ -19,7 +19,8 @@ import (
 )
 
 // Listed is a Reader for one look: each kind is listed once, when it is first asked for, and then answers as a cache with the indexes
-// of AddIndexes does. It needs the right to list and no other, and is for one goroutine.
+// of AddIndexes does, but for the pods of an address, which the API finds: it may have kept none of them. It needs the right to list and
+// no other, and is for one goroutine.
 type Listed struct {
 	from client.Reader
 	keep func(client.Object) client.Object
@@ -71,12 +72,15 @@ func (l *Listed) List(ctx context.Context, into client.ObjectList, options ...cl
 	if err != nil {
 		return err
 	}
+	asked := client.ListOptions{}
+	asked.ApplyOptions(options)
+	if asked.FieldSelector != nil && asked.FieldSelector.Requirements()[0].Field == fieldPodIP {
+		return l.from.List(ctx, into, options...)
+	}
 	s, err := l.store(ctx, object)
 	if err != nil {
 		return err
 	}
-	asked := client.ListOptions{}
-	asked.ApplyOptions(options)
 	candidates := s.all
 	if asked.FieldSelector != nil {
 		requirement := asked.FieldSelector.Requirements()[0]

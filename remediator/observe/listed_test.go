@@ -3,6 +3,7 @@ package observe
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"slices"
 	"testing"
 
@@ -85,6 +86,19 @@ func TestListedAnswersAsACacheDoesFromOneList(t *testing.T) {
 	}
 	if from.asked != len(from.pods) {
 		t.Errorf("asked %d times for %d pagedReader", from.asked, len(from.pods))
+	}
+}
+
+// The pods that it keeps have no address, and a CSI provisioner's is not among them.
+func TestListedHasTheAPIFindThePodsOfAnAddress(t *testing.T) {
+	t.Parallel()
+	listed, err := NewListed(t.Context(), apiWith(podAt("10.128.0.9", "node-b", "provisioner", corev1.PodRunning)), func(client.Object) client.Object { return nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := &Observer{Reader: listed, Live: listed}
+	if got, err := o.NodeOfPod(t.Context(), netip.MustParseAddr("10.128.0.9"), "node-a"); got != "node-b" || err != nil {
+		t.Errorf("got %q (%v)", got, err)
 	}
 }
 

@@ -47,6 +47,24 @@ func (o *Observer) others(ctx context.Context, s *plan.Snapshot) error {
 	return nil
 }
 
+// otherPods finds which addresses that a decision may come to, and that are no node's, are those of pods on other nodes (S2).
+func (o *Observer) otherPods(ctx context.Context, s *plan.Snapshot) error {
+	s.OtherPods = map[netip.Addr]string{}
+	for _, ip := range candidates(*s) {
+		if s.OtherNodes[ip] != "" || s.Node != nil && slices.Contains(volume.Addresses(s.Node), ip) {
+			continue
+		}
+		node, err := o.NodeOfPod(ctx, ip, s.NodeName)
+		if err != nil {
+			return err
+		}
+		if node != "" {
+			s.OtherPods[ip] = node
+		}
+	}
+	return nil
+}
+
 // locate finds out whether the recorded clients of other nodes lie on the addresses that these report, and which nodes have no
 // recorded client. It reads every record and attachment, which only the rare fence of a whole host needs.
 func (o *Observer) locate(ctx context.Context, current *boots, clusterID string, s *plan.Snapshot) error {

@@ -41,5 +41,9 @@ func (o *Observer) complete(ctx context.Context, s *plan.Snapshot) error {
 	if err := o.attachedAfter(ctx, s); err != nil {
 		return err
 	}
+	if err := o.otherPods(ctx, s); err != nil {
+		return err
+	}
+	o.daemons(ctx, s)
 	return o.others(ctx, s)
 }

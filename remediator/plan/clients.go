@@ -47,7 +47,7 @@ func (c *sources) has(address ceph.Address) bool { return slices.Contains(c.addr
 //
 // It refuses (S2) when
 //   - Ceph does not tell who uses the image, or a record cannot be read;
-//   - an address is rbd-rescue's own, or is recorded for, or lies on the address of, another node;
+//   - an address is rbd-rescue's own, or is recorded for, or lies on the address of, another node or a pod there;
 //   - an address is on the host of a daemon of Ceph that opens images, which is not the node's own address, and neither ceph-csi nor a person
 //     has named it;
 //   - a watcher or lock owner is nobody's that is known: it may be anybody's;
@@ -112,6 +112,11 @@ func collect(s Snapshot, v Volume, clients *sources) (known bool, r *refusal) {
 			clients.add(address, list.from)
 		}
 	}
+	for _, address := range clients.addresses {
+		if r := anotherPods(s, v, address, strings.Contains(clients.from[address], "person")); r != nil {
+			return false, r
+		}
+	}
 	if v.RecordError != nil {
 		return false, unreadable(fmt.Sprintf("annotation %s of PersistentVolume %s", v1alpha1.AnnotationClients, v.Name), v.RecordError)
 	}
@@ -150,14 +155,21 @@ func liveClients(s Snapshot, v Volume, clients *sources) (live bool, r *refusal)
 // by right, be it on record yet or not.
 func belongs(s Snapshot, v Volume, address ceph.Address, clients *sources) (bool, *refusal) {
 	byRight := v.Shared || moved(s, v)
+	mirror := v.Use.Mirrored && s.Clusters[v.ClusterID].Mirrors[address.IP]
 	switch {
 	case slices.Contains(s.Clusters[v.ClusterID].Own, address):
 		return false, nil
 	case clients.has(address):
 		return true, nil
+	case s.OtherPods[address.IP] != "" && byRight:
+		return false, nil
+	case s.OtherPods[address.IP] != "" && !mirror:
+		return false, &refusal{v1alpha1.ReasonForeignClient, fmt.Sprintf(
+			"image %s is also open at %s, the address of a pod on node %s, as a CSI provisioner opens it for a snapshot or a resize; once that has closed it the fence goes on by itself; if it is node %s's all the same, make a NodeFence that names it in spec.clients",
+			v.ImageName(), address, s.OtherPods[address.IP], s.NodeName)}
 	case s.OtherClients[address] != "":
 		return !byRight, nil
-	case v.Use.Mirrored && s.Clusters[v.ClusterID].Mirrors[address.IP]:
+	case mirror:
 		return false, nil // it may be the daemon's alone, so that it does not make the node's known either
 	case byRight && s.OtherNodes[address.IP] != "" && !slices.Contains(s.ownAddresses(), address.IP):
 		return false, nil
@@ -172,6 +184,26 @@ func belongs(s Snapshot, v Volume, address ceph.Address, clients *sources) (bool
 	default:
 		return true, nil
 	}
+}
+
+// anotherPods refuses a client at the address of a pod on another node (S2). The recorder leaves these out, but not where an earlier
+// version looked, nor where a pod got the address later. Open or not, it must not make the node's clients known (S1).
+func anotherPods(s Snapshot, v Volume, address ceph.Address, named bool) *refusal {
+	other := s.OtherPods[address.IP]
+	if other == "" || named || isHost(address) {
+		return nil
+	}
+	return &refusal{v1alpha1.ReasonHealthyClient, fmt.Sprintf(
+		"client %s of image %s has the address of a pod on node %s, as a CSI provisioner; if it is node %s's all the same, make a NodeFence that names it in spec.clients%s",
+		address, v.ImageName(), other, s.NodeName, orOffRecord(s, v, address))}
+}
+
+// orOffRecord says what to do about a client that the volume's record has and that is not the node's; empty if it has not.
+func orOffRecord(s Snapshot, v Volume, address ceph.Address) string {
+	if !slices.Contains(recordedClients(s, v), address.String()) {
+		return ""
+	}
+	return fmt.Sprintf("; if it is not node %s's, take it out of annotation %s of PersistentVolume %s", s.NodeName, v1alpha1.AnnotationClients, v.Name)
 }
 
 // settledClients are the addresses that the incident settled for the volume in an earlier look, for as long as they may be all.
@@ -229,11 +261,11 @@ func protected(s Snapshot, v Volume, address ceph.Address, named bool) *refusal 
 	}
 	if other := s.OtherClients[address]; other != "" {
 		return &refusal{v1alpha1.ReasonHealthyClient, fmt.Sprintf(
-			"client %s of image %s is recorded for node %s as well", address, v.ImageName(), other)}
+			"client %s of image %s is recorded for node %s as well%s", address, v.ImageName(), other, orOffRecord(s, v, address))}
 	}
 	if other := s.OtherNodes[address.IP]; other != "" && !slices.Contains(s.ownAddresses(), address.IP) {
 		return &refusal{v1alpha1.ReasonHealthyClient, fmt.Sprintf(
-			"client %s of image %s has the address of node %s", address, v.ImageName(), other)}
+			"client %s of image %s has the address of node %s%s", address, v.ImageName(), other, orOffRecord(s, v, address))}
 	}
 	if !named && !slices.Contains(s.ownAddresses(), address.IP) {
 		return daemonsClient(s, v, address)

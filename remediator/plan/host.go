@@ -74,6 +74,10 @@ func protectedHost(s Snapshot, v Volume, ip netip.Addr, named bool) *refusal {
 	case s.OtherHosts[ip] != "":
 		return &refusal{v1alpha1.ReasonSharedAddress, fmt.Sprintf(
 			"the whole host %s would have to be fenced, and Ceph sees clients of node %s there too (NAT, or a pod network?); %s", ip, s.OtherHosts[ip], instead)}
+	case s.OtherPods[ip] != "":
+		return &refusal{v1alpha1.ReasonSharedAddress, fmt.Sprintf(
+			"the whole host %s would have to be fenced, and it is the address of a pod on node %s, as of a CSI provisioner; if node %s has no clients there, take them out of annotation %s of its PersistentVolumes; if it has, %s",
+			ip, s.OtherPods[ip], s.NodeName, v1alpha1.AnnotationClients, instead)}
 	case stagedElsewhere(s, v.ClusterID, ip) != "":
 		return &refusal{v1alpha1.ReasonSharedAddress, fmt.Sprintf(
 			"the whole host %s would have to be fenced, and ceph-csi says that node %s uses it too (NAT, or a pod network?); %s", ip, stagedElsewhere(s, v.ClusterID, ip), instead)}

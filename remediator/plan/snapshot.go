@@ -40,6 +40,9 @@ type Snapshot struct {
 	Clusters map[string]Cluster
 	// OtherHosts are those addresses on which there is one.
 	OtherHosts map[netip.Addr]string
+	// OtherPods are the IP addresses, none of them a node's, of pods that live on other nodes: a CSI provisioner opens images itself, to
+	// take a snapshot or for a resize.
+	OtherPods map[netip.Addr]string
 	// NodeAddressed are the clusters, by clusterID, whose recorded clients all lie on an address that their node reports: only
 	// there an unknown client of a node can be taken to lie on one of its addresses, too.
 	NodeAddressed map[string]bool

@@ -170,12 +170,29 @@ func (c *Controller) look(ctx context.Context, v volume.Volume, pv *corev1.Persi
 		}
 		s.others[watcher.Address.IP] = owner
 	}
-	if s.unplaced() {
-		if s.daemons, err = cluster.DaemonHosts(ctx); err != nil {
-			return s, err
-		}
+	if len(s.unplaced()) == 0 {
+		return s, nil
 	}
-	return s, nil
+	if s.daemons, err = cluster.DaemonHosts(ctx); err != nil {
+		return s, err
+	}
+	return s, c.placePods(ctx, s)
+}
+
+// placePods finds out which unplaced watchers are pods of other nodes (S2). The API itself has to go through all pods for each, so that
+// nobody is asked where the record stays as it is even if all are the node's, as in most looks.
+func (c *Controller) placePods(ctx context.Context, s sighting) error {
+	if record, _ := next(s); equality.Semantic.DeepEqual(s.record, record) {
+		return nil
+	}
+	for _, ip := range s.unplaced() {
+		node, err := c.Observer.NodeOfPod(ctx, ip, s.attached[0].Name)
+		if err != nil {
+			return err
+		}
+		s.others[ip] = node
+	}
+	return nil
 }
 
 // running are the UIDs of the running pods by node, sorted, so that the same pods make the same record.

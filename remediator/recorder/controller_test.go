@@ -2,6 +2,7 @@ package recorder
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"slices"
 	"testing"
@@ -51,6 +52,9 @@ func attachedTo(nodes ...*corev1.Node) []client.Object {
 	return objects
 }
 
+// podIP is a field that the API server selects pods by.
+const podIP = "status.podIP"
+
 type fakeIndexer struct{ *fake.ClientBuilder }
 
 func (f fakeIndexer) IndexField(_ context.Context, o client.Object, field string, values client.IndexerFunc) error {
@@ -79,7 +83,7 @@ func holding(t *testing.T, objects ...client.Object) client.Client {
 	if err := observe.AddIndexes(t.Context(), fakeIndexer{builder}); err != nil {
 		t.Fatal(err)
 	}
-	return builder.Build()
+	return builder.WithIndex(&corev1.Pod{}, podIP, func(o client.Object) []string { return []string{o.(*corev1.Pod).Status.PodIP} }).Build()
 }
 
 // lookBy reconciles pv once, by a cache.
@@ -186,6 +190,87 @@ func TestAWatcherThatMayBeOfANodeThatIsGoneIsNotRecorded(t *testing.T) {
 			}
 			if diff := cmp.Diff(test.want, got); diff != "" {
 				t.Errorf("record (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// podsAsked is an API that notes the addresses whose pods it is asked for.
+type podsAsked struct {
+	client.Client
+	of []string
+}
+
+func (p *podsAsked) List(ctx context.Context, into client.ObjectList, options ...client.ListOption) error {
+	asked := client.ListOptions{}
+	asked.ApplyOptions(options)
+	if asked.FieldSelector != nil {
+		if ip, of := asked.FieldSelector.RequiresExactMatch(podIP); of {
+			p.of = append(p.of, ip)
+		}
+	}
+	return p.Client.List(ctx, into, options...)
+}
+
+// S2: where pods reach Ceph without SNAT, a CSI provisioner opens images in its own pod, for a snapshot or a resize.
+func TestAWatcherThatIsAPodOfAnotherNodeIsNotRecorded(t *testing.T) {
+	t.Parallel()
+	a := node("a", "10.0.0.1", "boot-1", corev1.ConditionTrue)
+	const own, pod = "10.0.0.1:0/42", "10.128.0.9:0/77"
+	recordedFor := func(clients v1alpha1.NodeClients) []client.Object {
+		objects := attachedTo(a)
+		text, err := json.Marshal(v1alpha1.ClientRecord{"a": clients})
+		if err != nil {
+			t.Fatal(err)
+		}
+		objects[0].SetAnnotations(map[string]string{v1alpha1.AnnotationClients: string(text)})
+		return objects
+	}
+	for name, test := range map[string]struct {
+		watchers []string
+		objects  []client.Object
+		podOn    string
+		want     v1alpha1.ClientRecord
+		asked    []string
+	}{
+		"beside the node's own": {
+			watchers: []string{own, pod}, podOn: "b", objects: attachedTo(a),
+			want: v1alpha1.ClientRecord{"a": clientsOf("boot-1", own)}, asked: []string{"10.128.0.9"},
+		},
+		"alone": {watchers: []string{pod}, podOn: "b", objects: attachedTo(a), asked: []string{"10.128.0.9"}},
+		"S2: nor any other client of that pod, for which nobody is asked twice": {
+			watchers: []string{pod, "10.128.0.9:0/78"}, podOn: "b", objects: attachedTo(a), asked: []string{"10.128.0.9"},
+		},
+		"but that of a pod on the node itself is, as a CSI node plugin's": {
+			watchers: []string{own, pod}, podOn: "a", objects: attachedTo(a),
+			want: v1alpha1.ClientRecord{"a": clientsOf("boot-1", own, pod)}, asked: []string{"10.128.0.9"},
+		},
+		"and nobody asks where each lies on the node's address": {
+			watchers: []string{own}, podOn: "b", objects: attachedTo(a), want: v1alpha1.ClientRecord{"a": clientsOf("boot-1", own)},
+		},
+		"nor where the record has them all": {
+			watchers: []string{own, "192.168.7.1:0/42"}, podOn: "b", objects: recordedFor(clientsOf("boot-1", own, "192.168.7.1:0/42")),
+			want: v1alpha1.ClientRecord{"a": clientsOf("boot-1", own, "192.168.7.1:0/42")},
+		},
+		"nor where it could be either node's": {
+			watchers: []string{pod}, podOn: "b", objects: attachedTo(a, node("c", "10.0.0.3", "boot-3", corev1.ConditionTrue)),
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			storage := cephtest.New(clocktesting.NewFakePassiveClock(time.Date(2026, 11, 23, 3, 0, 0, 0, time.UTC)))
+			storage.Watch(image, test.watchers...)
+			cache := holding(t, test.objects...) // it has no pod without a claim
+			api := &podsAsked{Client: holding(t, append(test.objects, &corev1.Pod{
+				ObjectMeta: metav1.ObjectMeta{Namespace: "rook-ceph", Name: "provisioner"},
+				Spec:       corev1.PodSpec{NodeName: test.podOn}, Status: corev1.PodStatus{Phase: corev1.PodRunning, PodIP: "10.128.0.9"},
+			})...)}
+			got, err := lookBy(t, cache, api, storage)
+			if diff := cmp.Diff(test.want, got); diff != "" || err != nil {
+				t.Errorf("error %v, record (-want +got):\n%s", err, diff)
+			}
+			if !slices.Equal(api.of, test.asked) {
+				t.Errorf("asked for the pods of %v, want %v", api.of, test.asked)
 			}
 		})
 	}

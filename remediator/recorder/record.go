@@ -27,7 +27,8 @@ type sighting struct {
 	own      []ceph.Address
 	// running are the pods that ran with the volume, by the node's name, listed before the watchers were.
 	running map[string][]types.UID
-	// others are the addresses that nodes which do not have the volume report as their own.
+	// others are the addresses that nodes which do not have the volume report as their own, and those of pods on other nodes than the one
+	// that has it; these are asked for only where a watcher is unplaced.
 	others map[netip.Addr]string
 	// mirrors are the hosts of rbd-mirror daemons, where the image is mirrored; mayBeMirrors tells that there may be more, of
 	// another site, at addresses that nobody has named.
@@ -43,8 +44,8 @@ type sighting struct {
 // at since each pod there runs.
 //
 // A watcher belongs to a node if it lies on an address of that node and of no other, or if the volume is attached to
-// that node alone and the watcher can be nobody else's: not rbd-rescue's, not on the address of another node, not
-// recorded for another node of this volume, not on the host of a daemon of Ceph that opens images (a manager: a flatten, a scheduled
+// that node alone and the watcher can be nobody else's: not rbd-rescue's, not on the address of another node or of a pod there (a CSI
+// provisioner: a snapshot, a resize), not recorded for another node of this volume, not on the host of a daemon of Ceph that opens images (a manager: a flatten, a scheduled
 // snapshot; a gateway; rbd-mirror), unless ceph-csi says that the node uses the image from there. Only nodes that are Ready are recorded: after a failure a watcher may be anybody's (rook#14832).
 //
 // That a node has booted is noted at once, Ready or not, with no client yet: should its Node object go, the record alone tells
@@ -139,11 +140,22 @@ func coversAll(entry v1alpha1.NodeClients, pods []types.UID) bool {
 	return !slices.ContainsFunc(pods, func(pod types.UID) bool { return !entry.Covers(pod) })
 }
 
-// unplaced tells whether a watcher lies on no node's address, and would be taken for the one node's that has the volume.
-func (s sighting) unplaced() bool {
-	return len(s.attached) == 1 && slices.ContainsFunc(s.watchers, func(w ceph.Watcher) bool {
-		return !slices.Contains(s.own, w.Address) && s.others[w.Address.IP] == "" && !slices.Contains(volume.Addresses(s.attached[0]), w.Address.IP)
-	})
+// unplaced are the addresses of watchers that are no node's: these would be taken for the one node's that has the volume.
+func (s sighting) unplaced() []netip.Addr {
+	if len(s.attached) != 1 {
+		return nil
+	}
+	var ips []netip.Addr
+	for _, watcher := range s.watchers {
+		ip := watcher.Address.IP
+		if slices.Contains(s.own, watcher.Address) || s.others[ip] != "" || slices.Contains(volume.Addresses(s.attached[0]), ip) {
+			continue
+		}
+		if !slices.Contains(ips, ip) {
+			ips = append(ips, ip)
+		}
+	}
+	return ips
 }
 
 // excludes tells whether a record has a new client that lies on no address of its node: it is taken for the node's since no other

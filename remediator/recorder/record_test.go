@@ -198,6 +198,21 @@ func TestNextRecord(t *testing.T) {
 			seen: sighting{attached: []*corev1.Node{a}, watchers: watchers("10.0.0.2:0/7"), others: others},
 			want: v1alpha1.ClientRecord{},
 		},
+		"S2: never takes the watcher of a pod on another node": {
+			seen: sighting{
+				attached: []*corev1.Node{a}, watchers: watchers("10.0.0.1:0/42", "10.128.0.9:0/77"), others: map[netip.Addr]string{netip.MustParseAddr("10.128.0.9"): "b"},
+			},
+			want:     v1alpha1.ClientRecord{"a": clientsOf("boot-1", "10.0.0.1:0/42")},
+			complete: true,
+		},
+		"S1: does not take a pod for looked at when only the watcher of a pod on another node is there, which an earlier version recorded": {
+			seen: sighting{
+				record:   v1alpha1.ClientRecord{"a": covering(clientsOf("boot-1", "10.0.0.1:0/42", "10.128.0.9:0/77"), "pod-1")},
+				attached: []*corev1.Node{a}, watchers: watchers("10.128.0.9:0/77"), others: map[netip.Addr]string{netip.MustParseAddr("10.128.0.9"): "b"},
+				running: map[string][]types.UID{"a": {"pod-2"}},
+			},
+			want: v1alpha1.ClientRecord{"a": covering(clientsOf("boot-1", "10.0.0.1:0/42", "10.128.0.9:0/77"), "pod-1")},
+		},
 		"S2: never takes a client that is recorded for another node": {
 			seen: sighting{
 				record:   v1alpha1.ClientRecord{"b": {BootID: "boot-9", Clients: []string{"192.168.7.2:0/7"}}},

@@ -77,7 +77,8 @@ func newWorld(t *testing.T, besides ...client.Object) *world {
 		t.Fatal(err)
 	}
 	builder := fake.NewClientBuilder().WithScheme(scheme).WithObjects(append(objects(), besides...)...).
-		WithStatusSubresource(&v1alpha1.NodeFence{}, &corev1.Node{})
+		WithStatusSubresource(&v1alpha1.NodeFence{}, &corev1.Node{}).
+		WithIndex(&corev1.Pod{}, "status.podIP", func(o client.Object) []string { return []string{o.(*corev1.Pod).Status.PodIP} }) // the API server has it
 	if err := observe.AddIndexes(context.Background(), fakeIndexer{builder}); err != nil {
 		t.Fatal(err)
 	}

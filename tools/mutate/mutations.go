@@ -107,6 +107,18 @@ var mutations = []mutation{
 		"daemon.OpensImages() && v.Use.Staged", "daemon == \"nobody\" && v.Use.Staged",
 	},
 	{
+		"S2", "the client of a pod on another node is taken for the node's", plan + "clients.go",
+		`if other == "" || named || isHost(address) {`, `if other != "nobody" {`,
+	},
+	{
+		"S2", "the host of a pod on another node may be fenced", plan + "host.go",
+		`case s.OtherPods[ip] != "":`, "case false:",
+	},
+	{
+		"S2", "the client of a pod on another node is recorded", "remediator/recorder/controller.go",
+		"s.others[ip] = node", "_ = node",
+	},
+	{
 		"S2", "the host of a Ceph daemon may be fenced", plan + "host.go",
 		`case cluster.Daemons[ip] != "":`, "case false:",
 	},
@@ -252,7 +264,7 @@ var mutations = []mutation{
 	},
 	{
 		"S1", "an rbd-mirror daemon's watch makes the node's clients known", plan + "clients.go",
-		"case v.Use.Mirrored && s.Clusters[v.ClusterID].Mirrors[address.IP]:", "case v.Use.Mirrored && false:",
+		"case mirror:", "case mirror && false:",
 	},
 	{
 		"S1", "a client that is a process is taken for the only one", plan + "clients.go",
