@@ -90,7 +90,12 @@ e2e-apart:
 	$(call lane,$(E2E) ./apart $(E2E_TEST) $$(go list -tags $(LIBRADOS_TAGS) ./... | grep -v -e '/e2e$$' $(OWN_CEPH:%=-e '/e2e/%$$')))
 
 quick:
-	$(call lane,nice -n 5 $(MAKE) --no-print-directory test-unit alerts)
+	$(call lane,nice -n 5 $(MAKE) --no-print-directory test-unit alerts mutations)
+
+# That each of them finds what it breaks; make mutate breaks it.
+.PHONY: mutations
+mutations:
+	go -C tools test ./mutate
 
 .PHONY: demo
 demo: packages prometheus ## Watch a node fail and its workloads come back elsewhere, as root

@@ -56,9 +56,8 @@ type mutation struct {
 
 func (m mutation) String() string { return fmt.Sprintf("%s, %s (%s)", m.rule, m.what, m.file) }
 
-// try gives the first test that notices; empty for none.
-func (m mutation) try(root string) (noticed string, err error) {
-	file := filepath.Join(root, m.file)
+// broken is the text of a file with the mutation.
+func (m mutation) broken(file string) (string, error) {
 	text, err := os.ReadFile(file)
 	if err != nil {
 		return "", err
@@ -66,13 +65,23 @@ func (m mutation) try(root string) (noticed string, err error) {
 	if n := strings.Count(string(text), m.old); n != 1 {
 		return "", fmt.Errorf("the text to replace is there %d times, not once: the code has changed, change the mutation with it", n)
 	}
+	return strings.Replace(string(text), m.old, m.new, 1), nil
+}
+
+// try gives the first test that notices; empty for none.
+func (m mutation) try(root string) (noticed string, err error) {
+	file := filepath.Join(root, m.file)
+	text, err := m.broken(file)
+	if err != nil {
+		return "", err
+	}
 	dir, err := os.MkdirTemp("", "mutate")
 	if err != nil {
 		return "", err
 	}
 	defer os.RemoveAll(dir) //nolint:errcheck // a temporary folder
 	broken := filepath.Join(dir, filepath.Base(m.file))
-	if err := os.WriteFile(broken, []byte(strings.Replace(string(text), m.old, m.new, 1)), 0o600); err != nil {
+	if err := os.WriteFile(broken, []byte(text), 0o600); err != nil {
 		return "", err
 	}
 	overlay, err := json.Marshal(map[string]any{"Replace": map[string]string{file: broken}})

@@ -397,7 +397,7 @@ var mutations = []mutation{
 	},
 	{
 		"S1", "a volume that Kubernetes has forgotten is no longer held", plan + "demand.go",
-		"v.Shared && listedAsHeld(s.Fence, v)", "v.Shared && v.Name == \"\" && listedAsHeld(s.Fence, v)",
+		"moved(s, v)) && listedAsHeld(s.Fence, v)", "moved(s, v)) && v.Name == \"\" && listedAsHeld(s.Fence, v)",
 	},
 	{
 		"S9", "a gate stays when the namespace opts out", plan + "gate.go",
@@ -463,5 +463,25 @@ var mutations = []mutation{
 	{
 		"snapshot", "a clock that jumps removes all", "remediator/retention/due.go",
 		"if v.now.Sub(since) >= patience(v.settings) {", "if true {",
+	},
+	{
+		"S1", "a record forgets a client that it sees, for those that it has seen", "remediator/recorder/record.go",
+		"if surplus <= 0 || slices.Contains(seen, client) {", "if surplus <= 0 {",
+	},
+	{
+		"S3", "a machineID alone tells a machine", plan + "node.go",
+		" && spec.SystemUUID == info.SystemUUID", "",
+	},
+	{
+		"S3", "a node speaks for a whole host before its fence is proven", "node/fenced.go",
+		"wholeHost && c.Epoch == 0 {", "wholeHost && c.Epoch < 0 {",
+	},
+	{
+		"S4", "Ceph is asked when the doubt could end before it answers", rescuer + "controller.go",
+		"end.Add(askWithin-reconcileTimeout)", "end",
+	},
+	{
+		"S1", "a gate is judged by the volumes that the cache knows", "remediator/observe/gate.go",
+		"[]client.Reader{o.Reader, o.Live} {", "[]client.Reader{o.Reader} {",
 	},
 }
