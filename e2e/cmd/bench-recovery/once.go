@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"sync"
 	"time"
 
@@ -23,6 +24,9 @@ import (
 
 // lookEvery is how often the lab is asked whether it is ready for a run; what is measured is watched.
 const lookEvery = 200 * time.Millisecond
+
+// controllersPeriod is the longest period in which one looks: the attach/detach controller resyncs once a minute.
+const controllersPeriod = time.Minute
 
 type bench struct {
 	lab   *lab.Lab
@@ -57,7 +61,7 @@ func (b *bench) once(ctx context.Context, way way, volumes int) (result, error) 
 
 // measure kills the node, and tells when the first pod was seen Terminating and the last volume attached to another node.
 func (b *bench) measure(ctx context.Context, way way, namespace string, workloads []*lab.Workload) (first, last time.Time, err error) {
-	ctx, cancel := context.WithTimeout(ctx, giveUp)
+	ctx, cancel := context.WithTimeout(ctx, controllersPeriod+giveUp)
 	defer cancel()
 	byName, byVolume := map[string]*lab.Workload{}, map[string]*lab.Workload{}
 	for _, w := range workloads {
@@ -73,7 +77,7 @@ func (b *bench) measure(ctx context.Context, way way, namespace string, workload
 		return first, last, fmt.Errorf("watching VolumeAttachments: %w", err)
 	}
 	defer attachments.Stop()
-	if err := b.lab.Nodes[victim].Kill(); err != nil {
+	if err := b.fail(ctx, way); err != nil {
 		return first, last, err
 	}
 	group, groupCtx := errgroup.WithContext(ctx)
@@ -110,6 +114,19 @@ func (b *bench) measure(ctx context.Context, way way, namespace string, workload
 		}
 	}
 	return first, last, group.Wait()
+}
+
+// fail kills the node. Kubernetes' controllers look at some things once in a while only: without a wait that is another one each time
+// these runs and the controllers would keep step, and ten runs be one.
+func (b *bench) fail(ctx context.Context, way way) error {
+	if way.act != nil {
+		select {
+		case <-time.After(rand.N(controllersPeriod)):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return b.lab.Nodes[victim].Kill()
 }
 
 func (b *bench) deploy(ctx context.Context, namespace string, way way, volumes int) ([]*lab.Workload, error) {
