@@ -394,6 +394,8 @@ type NodeClients struct {
 	// Before are the clients of earlier boots. Their watches outlive the boot for a while; and they tell from which address the
 	// node reaches the cluster.
 	Before []string `json:"before,omitempty"`
+	// Replaced are those among Before whose boot nothing has ended: the last ones of another machine that had the node's name.
+	Replaced []string `json:"replaced,omitempty"`
 	// Pods are the UIDs of the pods that ran with the volume on the node when its clients were last looked at. A pod that is
 	// not among them may have mapped the image through a client that nobody has seen.
 	Pods []types.UID `json:"pods,omitempty"`

@@ -271,6 +271,11 @@ func (in *NodeClients) DeepCopyInto(out *NodeClients) {
 		*out = make([]string, len(*in))
 		copy(*out, *in)
 	}
+	if in.Replaced != nil {
+		in, out := &in.Replaced, &out.Replaced
+		*out = make([]string, len(*in))
+		copy(*out, *in)
+	}
 	if in.Pods != nil {
 		in, out := &in.Pods, &out.Pods
 		*out = make([]types.UID, len(*in))

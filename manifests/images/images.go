@@ -191,7 +191,7 @@ func (l looker) cutOff(image Image) []string {
 	asked := slices.Clone(image.LockOwners)
 	if image.Manifests != nil {
 		for _, entry := range image.Manifests.Clients {
-			asked = append(asked, entry.Clients...)
+			asked = slices.Concat(asked, entry.Clients, entry.Replaced)
 		}
 	}
 	slices.Sort(asked)

@@ -36,7 +36,7 @@ func kept(clients ...string) manifests.Manifests {
 		Claim: &corev1.PersistentVolumeClaim{
 			TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "PersistentVolumeClaim"}, ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "data"},
 		},
-		Clients: v1alpha1.ClientRecord{"a": {BootID: "boot-1", Clients: clients}},
+		Clients: v1alpha1.ClientRecord{"a": {BootID: "boot-1", Clients: clients, Replaced: []string{"10.0.0.2:0/46"}}},
 	}
 }
 
@@ -111,7 +111,7 @@ func TestShowTellsWhoUsesTheImageAndWhoIsCutOff(t *testing.T) {
 	want := kept("10.0.0.1:0/42", "10.0.0.2:0/43", "10.0.0.3:0/44")
 	if diff := cmp.Diff(Image{
 		ClusterID: "c1", OtherClusters: []string{"other"}, Image: "rbd/img", Size: 1 << 30, Watchers: []string{"10.0.0.9:0/9"}, LockOwners: []string{"10.0.0.1:0/42"},
-		CutOff: []string{"10.0.0.1:0/42", "10.0.0.2:0/43"}, Snapshots: []ceph.Snapshot{{Name: "s1", Size: 1 << 29, TakenAt: noon}}, Manifests: &want,
+		CutOff: []string{"10.0.0.1:0/42", "10.0.0.2:0/43", "10.0.0.2:0/46"}, Snapshots: []ceph.Snapshot{{Name: "s1", Size: 1 << 29, TakenAt: noon}}, Manifests: &want,
 	}, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}

@@ -109,9 +109,13 @@ func ofThisBoot(record v1alpha1.ClientRecord, node *corev1.Node) (entry v1alpha1
 		entry.MachineID, entry.SystemUUID = node.Status.NodeInfo.MachineID, node.Status.NodeInfo.SystemUUID
 		return entry, known
 	}
+	replaced := entry.Replaced
+	if info := node.Status.NodeInfo; known && (entry.MachineID != info.MachineID || entry.SystemUUID != info.SystemUUID) {
+		replaced = newest(slices.Concat(replaced, entry.Clients), nil)
+	}
 	return v1alpha1.NodeClients{
 		NodeUID: node.UID, BootID: volume.BootID(node), MachineID: node.Status.NodeInfo.MachineID, SystemUUID: node.Status.NodeInfo.SystemUUID,
-		Addresses: texts(volume.Addresses(node)), Clients: []string{}, Before: newest(slices.Concat(entry.Before, entry.Clients), nil),
+		Addresses: texts(volume.Addresses(node)), Clients: []string{}, Before: newest(slices.Concat(entry.Before, entry.Clients), nil), Replaced: replaced,
 	}, known
 }
 

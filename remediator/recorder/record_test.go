@@ -295,3 +295,28 @@ func TestARecordTellsTheMachine(t *testing.T) {
 		}
 	}
 }
+
+// S3: nothing tells that the boot of a machine is over which another one has taken the name of.
+func TestARecordKeepsTheClientsOfAMachineThatWasReplaced(t *testing.T) {
+	t.Parallel()
+	record := v1alpha1.ClientRecord{"a": clientsOf("boot-1", "10.0.0.1:0/42")}
+	for _, step := range []struct {
+		boot, machine string
+		want          []string
+	}{
+		{"boot-2", "machine-a", nil},
+		{"boot-3", "machine-b", []string{"10.0.0.1:0/boot-2"}},
+		{"boot-4", "machine-b", []string{"10.0.0.1:0/boot-2"}},
+		{"boot-5", "machine-c", []string{"10.0.0.1:0/boot-2", "10.0.0.1:0/boot-4"}},
+	} {
+		a := node("a", "10.0.0.1", step.boot, corev1.ConditionTrue)
+		a.Status.NodeInfo.MachineID = step.machine
+		record, _ = next(sighting{record: record, attached: []*corev1.Node{a}})
+		if diff := cmp.Diff(step.want, record["a"].Replaced); diff != "" {
+			t.Errorf("%s: %s", step.boot, diff)
+		}
+		entry := record["a"]
+		entry.Clients = []string{"10.0.0.1:0/" + step.boot}
+		record["a"] = entry
+	}
+}

@@ -481,6 +481,10 @@ var mutations = []mutation{
 		"end.Add(askWithin-reconcileTimeout)", "end",
 	},
 	{
+		"S3", "a machine that was replaced counts as rebooted", "remediator/recorder/record.go",
+		"known && (entry.MachineID != info.MachineID", "entry.BootID == \"\" && (entry.MachineID != info.MachineID",
+	},
+	{
 		"S1", "a gate is judged by the volumes that the cache knows", "remediator/observe/gate.go",
 		"[]client.Reader{o.Reader, o.Live} {", "[]client.Reader{o.Reader} {",
 	},

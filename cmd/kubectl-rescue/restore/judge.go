@@ -263,10 +263,13 @@ func (s Situation) doubts() []string {
 	var doubts []string
 	for _, name := range slices.Sorted(maps.Keys(s.Image.Manifests.Clients)) {
 		entry := s.Image.Manifests.Clients[name]
+		if left := s.notCutOff(entry.Replaced); len(left) > 0 {
+			doubts = append(doubts, fmt.Sprintf("client %s of another machine that had the name of node %s is not on the blocklist for an hour at least", strings.Join(left, ", "), name))
+		}
 		if s.accountsFor(name, entry) {
 			continue
 		}
-		left := slices.DeleteFunc(slices.Clone(entry.Clients), func(client string) bool { return slices.Contains(s.Image.CutOff, client) })
+		left := s.notCutOff(entry.Clients)
 		switch {
 		case len(entry.Clients) == 0:
 			doubts = append(doubts, fmt.Sprintf("node %s had it in boot %s, and its client is not on record", name, entry.BootID))
@@ -275,6 +278,10 @@ func (s Situation) doubts() []string {
 		}
 	}
 	return doubts
+}
+
+func (s Situation) notCutOff(clients []string) []string {
+	return slices.DeleteFunc(slices.Clone(clients), func(client string) bool { return slices.Contains(s.Image.CutOff, client) })
 }
 
 // accountsFor tells whether a node that is Ready answers for a boot on record: it is the node's own, and what it has mapped would be

@@ -153,6 +153,17 @@ func TestRefusals(t *testing.T) {
 		"refuses where a machine of the same template has the node's name": {
 			change: func(s *Situation) { s.Nodes[0].Status.NodeInfo.SystemUUID = "another" }, want: []string{"of node a"},
 		},
+		"refuses where another machine had the node's name before": {
+			change: func(s *Situation) {
+				record(s, v1alpha1.NodeClients{BootID: "boot-2", MachineID: "machine-a", Clients: boot1.Clients, Replaced: []string{"10.0.0.1:0/7"}})
+			}, want: []string{"client 10.0.0.1:0/7 of another machine that had the name of node a"},
+		},
+		"restores where that one's client is cut off as well": {
+			change: func(s *Situation) {
+				s.Image.CutOff = []string{"10.0.0.1:0/7"}
+				record(s, v1alpha1.NodeClients{BootID: "boot-2", MachineID: "machine-a", Clients: boot1.Clients, Replaced: s.Image.CutOff})
+			},
+		},
 		"refuses where no machine can be told": {
 			change: func(s *Situation) {
 				s.Nodes[0].Status.NodeInfo.MachineID = ""
