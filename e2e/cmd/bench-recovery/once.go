@@ -121,7 +121,7 @@ func (b *bench) measure(ctx context.Context, way way, namespace string, workload
 func (b *bench) fail(ctx context.Context, way way) error {
 	if way.act != nil {
 		select {
-		case <-time.After(rand.N(controllersPeriod)):
+		case <-time.After(rand.N(controllersPeriod)): //nolint:gosec // it is no secret
 		case <-ctx.Done():
 			return ctx.Err()
 		}
