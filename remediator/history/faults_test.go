@@ -270,11 +270,18 @@ func (w *world) outOfService(t *rapid.T) {
 			continue
 		}
 		w.api.objects.remove(keyOf(va))
-		if mp := m.mapped[image]; mp != nil && w.accepts(mp.client, image) {
+		if mp := m.mapped[image]; mp != nil && (w.accepts(mp.client, image) || w.cutOffByOthersAlone(mp.client)) {
 			mp.excused = movedUnfenced
 			w.happened["moved with no fence"]++
 		}
 	}
+}
+
+// cutOffByOthersAlone tells whether nothing keeps a client from writing but what may end at any time, and is none of rbd-rescue's.
+func (w *world) cutOffByOthersAlone(client string) bool {
+	return !slices.ContainsFunc(w.ceph.Blocklist(), func(entry string) bool {
+		return (entry == client || entry == host(client)) && !w.foreign[entry]
+	})
 }
 
 // forgetForeign: what is gone is nobody's any more.
