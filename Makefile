@@ -107,7 +107,7 @@ story: packages prometheus ## Draw docs/dashboard.svg and docs/story-timeline.sv
 	$(E2E) go run -tags $(LIBRADOS_TAGS) ./cmd/demo -pictures ../docs
 
 .PHONY: bench-recovery
-bench-recovery: packages ## Measure the recovery beside the ways without rbd-rescue (RUNS=10, an hour), as root
+bench-recovery: packages ## Measure the recovery beside the ways without rbd-rescue (RUNS=10), as root
 	$(E2E) go run -tags $(LIBRADOS_TAGS) ./cmd/bench-recovery -runs $(RUNS)
 
 .PHONY: bench-webhook
