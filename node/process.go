@@ -43,7 +43,8 @@ func readProcesses(proc string) (processes, error) {
 		if err != nil {
 			continue
 		}
-		if err := p.add(proc, pid, byID); err != nil && !gone(err) {
+		dir := filepath.Join(proc, entry.Name())
+		if err := p.add(dir, pid, byID); err != nil && !gone(dir, err) {
 			return processes{}, fmt.Errorf("reading process %d: %w", pid, err)
 		}
 	}
@@ -60,8 +61,7 @@ func readProcesses(proc string) (processes, error) {
 	return p, nil
 }
 
-func (p *processes) add(proc string, pid int, byID map[string]*mountNamespace) error {
-	dir := filepath.Join(proc, strconv.Itoa(pid))
+func (p *processes) add(dir string, pid int, byID map[string]*mountNamespace) error {
 	name, err := readLine(filepath.Join(dir, "comm"))
 	if err != nil {
 		return err
@@ -88,8 +88,12 @@ func (p *processes) add(proc string, pid int, byID map[string]*mountNamespace) e
 	return nil
 }
 
-// gone tells whether an error means that the process has ended meanwhile, or is a zombie, which has no mounts.
-func gone(err error) bool {
+// gone tells whether an error in reading dir means that its process has ended meanwhile, or is a zombie, which has no mounts. "Permission
+// denied" may mean both that it has ended and that it may not be read; one that may not be read could have any image mounted.
+func gone(dir string, err error) bool {
+	if errors.Is(err, fs.ErrPermission) {
+		_, err = os.Stat(dir)
+	}
 	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ESRCH) || errors.Is(err, unix.EINVAL)
 }
 
