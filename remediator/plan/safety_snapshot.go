@@ -17,6 +17,9 @@ const (
 	// snapshotPatience is how long the release of a volume waits for a snapshot that is not required, from the first ask on. One
 	// took 0.4–1.1 s, which is the monitors' interval (docs/benchmarks.md).
 	snapshotPatience = 3 * time.Second
+	// snapshotTakeover is until when, from the first ask on, a process asks for one that another has asked for and not heard of, as it
+	// crashed or lost its lease (15 s). After that none is waited for: what crashes each process that asks must hold no volume for ever.
+	snapshotTakeover = time.Minute
 	// snapshotTimeout bounds an ask for one that is required. The other volumes of the node wait that long for the next look.
 	snapshotTimeout = 10 * time.Second
 	// DiscardedFor is how long a snapshot may still come that its caller has given up: some twenty operations, of which Ceph's own
@@ -29,7 +32,8 @@ const (
 //   - off: it may
 //   - the snapshot is there, and the API itself showed after that that the volume had not left the node: taken, it may
 //   - required: it may not; asked for again, ever more seldom
-//   - else: it may once it is known that there will be none, or after snapshotPatience
+//   - else: it may once it is known that there will be none, or after snapshotPatience; a process that has not asked itself asks once
+//     before (S8), until snapshotTakeover
 //
 // Nothing is released before that, so that what is taken meanwhile shows what the fenced node has left and nothing else: another
 // node gets the volume only once that attachment is gone. Of a volume that several nodes may have at once it shows what all have
@@ -59,10 +63,15 @@ func (d *draft) settleSnapshot(entry *v1alpha1.FencedVolume, v Volume) bool {
 	}
 	why, failed := d.snapshotFailure(*entry, v)
 	if policy != v1alpha1.SnapshotRequired {
-		late := d.s.Now.Sub(snapshot.AskedAt.Time) > snapshotPatience
-		if failed || late {
-			if !failed {
+		age := d.s.Now.Sub(snapshot.AskedAt.Time)
+		late, unheard := age > snapshotPatience && v.SnapshotTried.Name == name, age > snapshotTakeover
+		if failed || late || unheard {
+			switch {
+			case failed:
+			case late:
 				why = fmt.Sprintf("Ceph has not taken it within %s", snapshotPatience)
+			default:
+				why = fmt.Sprintf("the remediator that asked Ceph for it was not there to see it taken, nor was another within %s", snapshotTakeover)
 			}
 			snapshot.State, snapshot.Message = v1alpha1.SnapshotFailed, why
 			d.without = append(d.without, *entry)

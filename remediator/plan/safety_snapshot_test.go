@@ -163,8 +163,16 @@ func TestASafetySnapshotComesBeforeTheRelease(t *testing.T) {
 			incident(asked(bestEffort), after(snapshotPatience+1), tried(0, errNoWord)),
 			snapshotEffect{Volume: "Releasing", Snapshot: "Failed", Discarded: 1, Steps: releases, Events: []string{"NodeFence SnapshotFailed"}},
 		},
-		"best effort: the same after a crash, when nobody knows of an answer": {
-			incident(asked(bestEffort), after(snapshotPatience+1)),
+		"S8: best effort: after a crash it is asked for again, however long another process took to start": {
+			incident(asked(bestEffort), after(snapshotTakeover)),
+			snapshotEffect{Volume: "Held Waiting", Snapshot: "Pending", Steps: take},
+		},
+		"best effort: that process has no answer either: released, and what comes later is removed": {
+			incident(asked(bestEffort), after(snapshotTakeover), tried(0, errNoWord)),
+			snapshotEffect{Volume: "Releasing", Snapshot: "Failed", Discarded: 1, Steps: releases, Events: []string{"NodeFence SnapshotFailed"}},
+		},
+		"best effort: processes crash for so long that none is asked for any more: released": {
+			incident(asked(bestEffort), after(snapshotTakeover+1)),
 			snapshotEffect{Volume: "Releasing", Snapshot: "Failed", Discarded: 1, Steps: releases, Events: []string{"NodeFence SnapshotFailed"}},
 		},
 		"a person no longer requires it: released": {
