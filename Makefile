@@ -4,6 +4,7 @@ LIBRADOS_TAGS ?= librados,pacific
 FUZZ_TIME     ?= 30s
 FUZZ_FLAGS    ?=
 RUNS          ?= 10
+VOLUMES       ?= 1,40
 HISTORIES     ?= 1000
 RULE          ?=
 IMAGE         ?= rbd-rescue:dev
@@ -107,8 +108,8 @@ story: packages prometheus ## Draw docs/dashboard.svg and docs/story-timeline.sv
 	$(E2E) go run -tags $(LIBRADOS_TAGS) ./cmd/demo -pictures ../docs
 
 .PHONY: bench-recovery
-bench-recovery: packages ## Measure the recovery beside the ways without rbd-rescue (RUNS=10), as root
-	$(E2E) go run -tags $(LIBRADOS_TAGS) ./cmd/bench-recovery -runs $(RUNS)
+bench-recovery: packages ## Measure the recovery beside the ways without rbd-rescue (RUNS=10, VOLUMES=1,40), as root
+	$(E2E) go run -tags $(LIBRADOS_TAGS) ./cmd/bench-recovery -runs $(RUNS) -volumes $(VOLUMES)
 
 .PHONY: bench-webhook
 bench-webhook: packages ## Measure both commands beside a cluster of 5,000 nodes, as root (takes 15 GiB)

@@ -13,6 +13,8 @@ import (
 	"os"
 	"os/signal"
 	"slices"
+	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -30,19 +32,36 @@ const (
 var nodes = []string{victim, "node-b", "node-c", "node-d"}
 
 func main() {
-	runs := flag.Int("runs", 10, "runs of each way, with one volume and with many")
-	many := flag.Int("volumes", 40, "volumes on the node in the runs with many")
+	runs := flag.Int("runs", 10, "runs of each way")
+	sizes := []int{1, 40}
+	flag.Func("volumes", "how many volumes the node has; several numbers for one table each (default 1,40)", func(text string) (err error) {
+		sizes, err = numbers(text)
+		return err
+	})
 	perImage := flag.Bool("client-per-image", false, "give every image a Ceph client of its own")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, *runs, *many, *perImage); err != nil {
+	if err := run(ctx, *runs, sizes, *perImage); err != nil {
 		fmt.Fprintln(os.Stderr, "bench-recovery:", err)
 		os.Exit(1) //nolint:gocritic // stop has nothing left to do
 	}
 }
 
-func run(ctx context.Context, runs, many int, perImage bool) (err error) {
+// numbers reads whole numbers above 0 that are separated by commas.
+func numbers(text string) ([]int, error) {
+	var all []int
+	for part := range strings.SplitSeq(text, ",") {
+		number, err := strconv.Atoi(part)
+		if err != nil || number < 1 {
+			return nil, fmt.Errorf("%q is no number of volumes; give them as 1,40", part)
+		}
+		all = append(all, number)
+	}
+	return all, nil
+}
+
+func run(ctx context.Context, runs int, sizes []int, perImage bool) (err error) {
 	l, err := lab.Start(ctx, lab.Options{Nodes: nodes, Progress: os.Stderr, ClientPerImage: perImage})
 	defer func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
@@ -56,7 +75,7 @@ func run(ctx context.Context, runs, many int, perImage bool) (err error) {
 		return err
 	}
 	b := &bench{lab: l}
-	for _, volumes := range []int{1, many} {
+	for _, volumes := range sizes {
 		results := map[string][]result{}
 		for range runs {
 			for _, way := range ways {

@@ -15,6 +15,7 @@ import (
 	storagev1 "k8s.io/api/storage/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/apimachinery/pkg/watch"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/rbd-rescue/rbd-rescue/api/v1alpha1"
@@ -33,7 +34,7 @@ type bench struct {
 	count int
 }
 
-// phases of rbd-rescue's way, in order; of several volumes the last counts.
+// phases of rbd-rescue's way, in order, from one end to the other; of several volumes the last counts.
 var phases = []string{
 	"first deletion to fence begun", "fence begun to fence proven", "fence proven to release begun (the safety snapshot)", "release begun to detached",
 	"detached to attached elsewhere",
@@ -46,21 +47,25 @@ func (b *bench) once(ctx context.Context, way way, volumes int) (result, error) 
 	if err != nil {
 		return result{}, err
 	}
-	first, last, err := b.measure(ctx, way, namespace, workloads)
+	at, err := b.measure(ctx, way, namespace, workloads)
 	if err != nil {
 		return result{}, err
 	}
-	r := result{took: last.Sub(first)}
+	r := result{took: at.attached.Sub(at.deleted)}
 	if way.act == nil {
-		if r.phases, err = b.phases(ctx, first); err != nil {
+		if r.phases, err = b.phases(ctx, at); err != nil {
 			return r, err
 		}
 	}
 	return r, b.heal(ctx, namespace)
 }
 
-// measure kills the node, and tells when the first pod was seen Terminating and the last volume attached to another node.
-func (b *bench) measure(ctx context.Context, way way, namespace string, workloads []*lab.Workload) (first, last time.Time, err error) {
+// seen is when a watch of the API showed the first pod Terminating, the last volume detached from the failed node, and the last one
+// attached to another.
+type seen struct{ deleted, detached, attached time.Time }
+
+// measure kills the node, and watches until all volumes are attached elsewhere.
+func (b *bench) measure(ctx context.Context, way way, namespace string, workloads []*lab.Workload) (at seen, err error) {
 	ctx, cancel := context.WithTimeout(ctx, controllersPeriod+giveUp)
 	defer cancel()
 	byName, byVolume := map[string]*lab.Workload{}, map[string]*lab.Workload{}
@@ -69,34 +74,34 @@ func (b *bench) measure(ctx context.Context, way way, namespace string, workload
 	}
 	pods, err := b.lab.Client.Watch(ctx, &corev1.PodList{}, client.InNamespace(namespace))
 	if err != nil {
-		return first, last, fmt.Errorf("watching pods: %w", err)
+		return at, fmt.Errorf("watching pods: %w", err)
 	}
 	defer pods.Stop()
 	attachments, err := b.lab.Client.Watch(ctx, &storagev1.VolumeAttachmentList{})
 	if err != nil {
-		return first, last, fmt.Errorf("watching VolumeAttachments: %w", err)
+		return at, fmt.Errorf("watching VolumeAttachments: %w", err)
 	}
 	defer attachments.Stop()
 	if err := b.fail(ctx, way); err != nil {
-		return first, last, err
+		return at, err
 	}
 	group, groupCtx := errgroup.WithContext(ctx)
 	deleted, attached := map[*lab.Workload]bool{}, map[*lab.Workload]bool{}
 	for len(attached) < len(workloads) {
 		select {
 		case <-groupCtx.Done():
-			return first, last, fmt.Errorf("of %d volumes %d were attached elsewhere: %w", len(workloads), len(attached), cmp.Or(group.Wait(), groupCtx.Err()))
+			return at, fmt.Errorf("of %d volumes %d were attached elsewhere: %w", len(workloads), len(attached), cmp.Or(group.Wait(), groupCtx.Err()))
 		case event := <-pods.ResultChan():
 			pod, is := event.Object.(*corev1.Pod)
 			if !is {
-				return first, last, fmt.Errorf("the watch of pods ended: %+v", event)
+				return at, fmt.Errorf("the watch of pods ended: %+v", event)
 			}
 			w := byName[pod.Labels["app"]]
 			if w == nil || deleted[w] || !volume.Terminating(pod) {
 				continue
 			}
 			if len(deleted) == 0 {
-				first = time.Now()
+				at.deleted = time.Now()
 			}
 			deleted[w] = true
 			if way.act != nil {
@@ -105,15 +110,19 @@ func (b *bench) measure(ctx context.Context, way way, namespace string, workload
 		case event := <-attachments.ResultChan():
 			va, is := event.Object.(*storagev1.VolumeAttachment)
 			if !is {
-				return first, last, fmt.Errorf("the watch of VolumeAttachments ended: %+v", event)
+				return at, fmt.Errorf("the watch of VolumeAttachments ended: %+v", event)
 			}
 			name, _ := volume.Attached(va)
-			if w := byVolume[name]; w != nil && va.Spec.NodeName != victim && va.Status.Attached {
-				last, attached[w] = time.Now(), true
+			switch w := byVolume[name]; {
+			case w == nil:
+			case va.Spec.NodeName == victim && event.Type == watch.Deleted:
+				at.detached = time.Now()
+			case va.Spec.NodeName != victim && va.Status.Attached:
+				at.attached, attached[w] = time.Now(), true
 			}
 		}
 	}
-	return first, last, group.Wait()
+	return at, group.Wait()
 }
 
 // fail kills the node. Kubernetes' controllers look at some things once in a while only: without a wait that is another one each time
@@ -236,8 +245,8 @@ func byTaint(ctx context.Context, b *bench, _ *lab.Workload) error {
 	return nil
 }
 
-// phases reads rbd-rescue's own times of the incident.
-func (b *bench) phases(ctx context.Context, deleted time.Time) (map[string]time.Duration, error) {
+// phases are between what was seen, and rbd-rescue's own times of what only it knows.
+func (b *bench) phases(ctx context.Context, at seen) (map[string]time.Duration, error) {
 	var nf *v1alpha1.NodeFence
 	err := wait.PollUntilContextTimeout(ctx, 100*time.Millisecond, time.Minute, true, func(ctx context.Context) (bool, error) {
 		var fences v1alpha1.NodeFenceList
@@ -254,17 +263,17 @@ func (b *bench) phases(ctx context.Context, deleted time.Time) (map[string]time.
 	if err != nil {
 		return nil, fmt.Errorf("waiting for the NodeFence: %w", err)
 	}
-	var releasing, detached, attached *metav1.MicroTime
+	var releasing *metav1.MicroTime
 	for _, v := range nf.Status.Volumes {
-		releasing, detached, attached = later(releasing, v.ReleasingAt), later(detached, v.ReleasedAt), later(attached, v.AttachedAt)
+		releasing = later(releasing, v.ReleasingAt)
 	}
 	t := nf.Status.Times
-	if releasing == nil || detached == nil || attached == nil || t.FencedAt == nil || t.FencingAt == nil {
+	if releasing == nil || t.FencedAt == nil || t.FencingAt == nil {
 		return nil, fmt.Errorf("NodeFence %s lacks times", nf.Name)
 	}
 	return map[string]time.Duration{
-		phases[0]: t.FencingAt.Sub(deleted), phases[1]: t.FencedAt.Sub(t.FencingAt.Time), phases[2]: releasing.Sub(t.FencedAt.Time),
-		phases[3]: detached.Sub(releasing.Time), phases[4]: attached.Sub(detached.Time),
+		phases[0]: t.FencingAt.Sub(at.deleted), phases[1]: t.FencedAt.Sub(t.FencingAt.Time), phases[2]: releasing.Sub(t.FencedAt.Time),
+		phases[3]: at.detached.Sub(releasing.Time), phases[4]: at.attached.Sub(at.detached),
 	}, nil
 }
 
