@@ -56,7 +56,7 @@ func (h Host) Survey(ctx context.Context) (Survey, error) {
 	if err != nil {
 		return Survey{}, err
 	}
-	if s.Mappings, err = readMappings(h.Sys); err != nil {
+	if s.Mappings, err = readMappings(ctx, h.Sys); err != nil {
 		return Survey{}, err
 	}
 	kubelet, err := h.kubeletDir()

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -9,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -30,7 +32,7 @@ func checkSysfs(sys string) error {
 }
 
 // readMappings reads the images that are mapped, with the block devices on them.
-func readMappings(sys string) ([]Mapping, error) {
+func readMappings(ctx context.Context, sys string) ([]Mapping, error) {
 	bus := filepath.Join(sys, "bus", "rbd")
 	if _, err := os.Stat(filepath.Join(bus, "remove")); err != nil {
 		return nil, fmt.Errorf("reading %s: %w: %w", bus, errNoBus, err)
@@ -45,19 +47,44 @@ func readMappings(sys string) ([]Mapping, error) {
 		if err != nil {
 			return nil, fmt.Errorf("listing the mapped images: %s is no number of a device", device.Name())
 		}
-		m, err := readMapping(sys, id)
-		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENODEV) {
-			if _, gone := os.Stat(filepath.Join(bus, "devices", device.Name())); errors.Is(gone, fs.ErrNotExist) {
-				continue // unmapped meanwhile
-			}
-		}
+		m, mapped, err := readSettled(ctx, sys, id)
 		if err != nil {
 			return nil, fmt.Errorf("reading mapped image %d: %w", id, err)
+		}
+		if !mapped {
+			continue
 		}
 		mappings = append(mappings, m)
 	}
 	slices.SortFunc(mappings, func(a, b Mapping) int { return a.ID - b.ID })
 	return mappings, nil
+}
+
+// settleLooks times settlePause is how long an image may be on the bus without its block device: the kernel takes that away before, and
+// adds it after, with little in between.
+const (
+	settleLooks = 20
+	settlePause = 50 * time.Millisecond
+)
+
+// readSettled reads a mapping; mapped is false if it left the bus meanwhile. One that lacks something is looked at again for a
+// second; then it is an error, since the image may be mapped (S3).
+func readSettled(ctx context.Context, sys string, id int) (m Mapping, mapped bool, err error) {
+	for range settleLooks {
+		m, err = readMapping(sys, id)
+		if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.ENODEV) {
+			return m, err == nil, err
+		}
+		if _, gone := os.Stat(filepath.Join(sys, "bus", "rbd", "devices", strconv.Itoa(id))); errors.Is(gone, fs.ErrNotExist) {
+			return m, false, nil
+		}
+		select {
+		case <-time.After(settlePause):
+		case <-ctx.Done():
+			return m, false, errors.Join(err, ctx.Err())
+		}
+	}
+	return m, false, err
 }
 
 func readMapping(sys string, id int) (Mapping, error) {
