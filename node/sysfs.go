@@ -51,10 +51,9 @@ func readMappings(ctx context.Context, sys string) ([]Mapping, error) {
 		if err != nil {
 			return nil, fmt.Errorf("reading mapped image %d: %w", id, err)
 		}
-		if !mapped {
-			continue
+		if mapped {
+			mappings = append(mappings, m)
 		}
-		mappings = append(mappings, m)
 	}
 	slices.SortFunc(mappings, func(a, b Mapping) int { return a.ID - b.ID })
 	return mappings, nil
