@@ -124,9 +124,13 @@ func (d *demo) fail(ctx context.Context) error {
 	return group.Wait()
 }
 
-// prove reads the images back.
 func (d *demo) prove(ctx context.Context) error {
 	say("4. The proof, read back from the images")
+	return d.readBack(ctx)
+}
+
+// readBack shows what the images hold, and that nothing acknowledged is missing.
+func (d *demo) readBack(ctx context.Context) error {
 	for _, w := range d.workloads {
 		report, err := w.Check(ctx)
 		if err != nil {
@@ -151,7 +155,7 @@ func (d *demo) thaw(ctx context.Context) error {
 	}); err != nil {
 		return err
 	}
-	return d.prove(ctx)
+	return d.readBack(ctx)
 }
 
 func (d *demo) held(context.Context) error {
