@@ -40,7 +40,7 @@ const (
 	Helm          = "helm"
 	CertManager   = "lab-cert-manager"
 	KubectlRescue = "kubectl-rescue"
-	// NodeAgent is rbd-rescue without cgo, for a machine without Ceph's libraries.
+	// NodeAgent is rbd-rescue for a machine that has no libraries, so without librados.
 	NodeAgent = "rbd-rescue-static"
 )
 
@@ -65,7 +65,8 @@ type program struct {
 	tool bool
 	// librados needs cgo and Ceph's headers.
 	librados bool
-	// static programs run where there is no C library.
+	// static programs run where there is no C library: theirs is linked in, since without cgo all that stands on net would be compiled
+	// once more.
 	static bool
 	// kubernetesVersion has to be linked in: clients that parse the server's version fail without it.
 	kubernetesVersion bool
@@ -119,6 +120,9 @@ func (p program) build(ctx context.Context, out io.Writer, root, dir string) err
 		}
 		ldflags += version
 	}
+	if p.static {
+		ldflags += " -linkmode external -extldflags -static"
+	}
 	args := []string{"build", "-buildvcs=false", "-ldflags", ldflags, "-o", filepath.Join(dir, p.name)}
 	if p.librados {
 		tags := "librados,pacific" // the oldest librados that Debian 12 has
@@ -147,7 +151,7 @@ func (p program) build(ctx context.Context, out io.Writer, root, dir string) err
 			}
 		}
 	}()
-	if _, err := goCommand(ctx, from, p.env(), append(args, p.pkg)...); err != nil {
+	if _, err := goCommand(ctx, from, append(args, p.pkg)...); err != nil {
 		return fmt.Errorf("building %s: %w", p.name, err)
 	}
 	if took := time.Since(begin); took > time.Second {
@@ -156,15 +160,8 @@ func (p program) build(ctx context.Context, out io.Writer, root, dir string) err
 	return nil
 }
 
-func (p program) env() []string {
-	if p.static {
-		return []string{"CGO_ENABLED=0"}
-	}
-	return nil
-}
-
 func moduleDir(ctx context.Context, path string) (string, error) {
-	out, err := goCommand(ctx, "", nil, "list", "-m", "-f", "{{.Dir}}", path)
+	out, err := goCommand(ctx, "", "list", "-m", "-f", "{{.Dir}}", path)
 	if err != nil {
 		return "", fmt.Errorf("finding the module %s: %w", path, err)
 	}
@@ -173,7 +170,7 @@ func moduleDir(ctx context.Context, path string) (string, error) {
 
 // kubernetesVersion are the linker flags for the version of the k8s.io/kubernetes module.
 func kubernetesVersion(ctx context.Context, root string) (string, error) {
-	out, err := goCommand(ctx, root, nil, "list", "-m", "-json", "k8s.io/kubernetes")
+	out, err := goCommand(ctx, root, "list", "-m", "-json", "k8s.io/kubernetes")
 	if err != nil {
 		return "", fmt.Errorf("finding the version of Kubernetes: %w", err)
 	}
@@ -189,10 +186,10 @@ func kubernetesVersion(ctx context.Context, root string) (string, error) {
 	return variable + "gitVersion=" + m.Version + variable + "gitMajor=" + parts[0] + variable + "gitMinor=" + parts[1], nil
 }
 
-func goCommand(ctx context.Context, dir string, env []string, args ...string) ([]byte, error) {
+func goCommand(ctx context.Context, dir string, args ...string) ([]byte, error) {
 	cmd := exec.CommandContext(ctx, "go", args...)
 	cmd.Dir = dir
-	cmd.Env = append(append(os.Environ(), "GOWORK=off"), env...)
+	cmd.Env = append(os.Environ(), "GOWORK=off")
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	if err := cmd.Run(); err != nil {
