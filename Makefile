@@ -247,8 +247,8 @@ prometheus: ## Get Debian's Prometheus, to test the alerts with
 old-and-new-ceph: packages ## Get Ceph 14.2 and 18.2 from other suites of Debian, beside the installed one
 	@./e2e/fetch-ceph bullseye trixie || echo "the tests against these releases of Ceph will be skipped"
 
-# What go.mod, e2e/go.mod and tools/go.mod share has one version: then client-go, the API types and the rest are compiled once, not
-# three times.
+# client-go, the API types and all that they stand on have one version in go.mod, e2e/go.mod and tools/go.mod: then they are compiled
+# once, not three times.
 tool = cd $(dir $<) && go build -o $@ $(1)
 
 $(BIN)/controller-gen: tools/go.mod
