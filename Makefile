@@ -254,7 +254,7 @@ old-and-new-ceph: packages ## Get Ceph 14.2 and 18.2 from other suites of Debian
 
 # client-go, the API types and all that they stand on have one version in go.mod, e2e/go.mod and tools/go.mod: then they are compiled
 # once, not three times.
-tool = cd $(dir $<) && go build -o $@ $(1)
+tool = cd $(dir $<) && go build -ldflags '-s -w' -o $@ $(1)
 
 $(BIN)/controller-gen: tools/go.mod
 	$(call tool,sigs.k8s.io/controller-tools/cmd/controller-gen)
