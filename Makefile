@@ -253,7 +253,7 @@ old-and-new-ceph: packages ## Get Ceph 14.2 and 18.2 from other suites of Debian
 	@./e2e/fetch-ceph bullseye trixie || echo "the tests against these releases of Ceph will be skipped"
 
 # client-go, the API types and all that they stand on have one version in go.mod, e2e/go.mod and tools/go.mod: then they are compiled
-# once, not three times.
+# once, not three times. Nobody debugs a tool, and without what that needs it is linked in half the time.
 tool = cd $(dir $<) && go build -ldflags '-s -w' -o $@ $(1)
 
 $(BIN)/controller-gen: tools/go.mod
